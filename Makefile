@@ -1,0 +1,73 @@
+# Every command a developer or a CI runs. A machine needs Go, gcc, make and git; run, test,
+# netns and bench also need root, and install the rest themselves (Debian packages).
+
+GO       ?= go
+# T is how long each fuzz target searches; TARGET picks one of them.
+T        ?= 30s
+TARGET   ?= Fuzz.*
+# BENCH is passed to the benchmark: make bench BENCH='-rows tcp -reps 1'.
+BENCH    ?=
+# COVER_FLOOR is the least share of statements, in percent, that the tests of a pure package reach.
+COVER_FLOOR ?= 80
+
+# pure are the packages without I/O; netns those whose tests make network namespaces.
+pure  := batch bufpool control fastpath fib packet protocol/...
+netns := cmd/firelane internal/node internal/tun internal/udp bench/...
+
+# existing turns the names of packages into arguments, leaving out what is not there.
+existing = $(foreach p,$(1),$(if $(wildcard $(p:/...=)/*),./$(p)))
+
+.PHONY: build run test check race cover netns fuzz bench clean lint install root
+
+build: ## the program, and the name under which it is `firelane wg`
+	$(GO) build -o firelane ./cmd/firelane
+	ln -sf firelane firelane-wg
+
+run: root install ## the gateway at work between three network namespaces, beside wireguard-go
+	$(GO) run ./bench -demo
+
+check: lint ## the inner loop: unit tests run only where something has changed, thanks to Go's cache
+	$(GO) test -short ./...
+
+test: root install lint ## everything a machine can prove; what CI runs
+	$(GO) test -count=1 ./...
+	$(GO) test -count=1 -race $$($(GO) list ./... | grep -v /bench)
+
+lint:
+	@test -z "$$(gofmt -l .)" || { gofmt -d .; exit 1; }
+	$(GO) mod tidy -diff
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) test ./internal/arch
+
+race: root ## everything under the race detector
+	$(GO) test -count=1 -race ./...
+
+cover: ## coverage, with a floor for the pure packages
+	@$(GO) test -cover $(call existing,$(pure)) | awk -v floor=$(COVER_FLOOR) \
+	  '{ print } \
+	   /^(FAIL|---)/ { bad = 1 } \
+	   match($$0, /coverage: [0-9.]+%/) { if (substr($$0, RSTART + 10, RLENGTH - 11) + 0 < floor) { print "below " floor "%: " $$2; bad = 1 } } \
+	   END { exit bad }'
+
+netns: root install ## the tests on real sockets and tunnels
+	$(GO) test -count=1 $(call existing,$(netns))
+
+fuzz: ## every target searches for T, or the one named TARGET
+	@set -e; targets=$$($(GO) test -list '^$(TARGET)$$' ./fuzz | grep '^Fuzz') || { echo "no fuzz target matches $(TARGET)" >&2; exit 1; }; \
+	for target in $$targets; do \
+	  echo "== $$target"; \
+	  $(GO) test ./fuzz -run '^$$' -fuzz "^$$target\$$" -fuzztime $(T); \
+	done
+
+bench: root install ## the full benchmark; the report is in out/bench
+	$(GO) run ./bench $(BENCH)
+
+clean:
+	rm -rf firelane firelane-wg out
+
+install:
+	@.ci/install
+
+root:
+	@test "$$(id -u)" = 0 || { echo "this needs root, for network namespaces and tunnels: run it with sudo" >&2; exit 1; }

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"os"
+	"regexp"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/firelane/firelane/bench/load"
+	"github.com/firelane/firelane/bench/report"
+	"github.com/firelane/firelane/bench/topology"
+)
+
+// TestMain lets the test binary be the traffic generator, which is started as "this program".
+func TestMain(m *testing.M) {
+	if code, mine := load.Main(os.Args[1:]); mine {
+		os.Exit(code)
+	}
+	os.Exit(m.Run())
+}
+
+func TestEveryKindOfRowIsMeasured(t *testing.T) {
+	c, err := contenderNamed(wireguardGo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := moduleRoot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd, err := c.build(t.Context(), root, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &plan{
+		gateways: []topology.Command{cmd}, tcpClient: cmd, udpClient: cmd,
+		rows: matching(regexp.MustCompile(`^(tcp-1g-up|udp-31k-down|ping)$`)),
+		mtus: []int{1280}, reps: 1, length: time.Second, progress: t.Output(),
+	}
+	samples := p.run(t.Context())
+	if len(samples) != 3 {
+		t.Fatalf("%d samples, want 3", len(samples))
+	}
+	for _, s := range samples {
+		if s.Error != "" {
+			t.Errorf("%s: %s", s.Row.Name, s.Error)
+			continue
+		}
+		if s.User+s.System <= 0 || s.PeakRSS == 0 || s.Rep != 1 || s.MTU != 1280 || s.Gateway != wireguardGo {
+			t.Errorf("%s: not sampled: %+v", s.Row.Name, s)
+		}
+		if s.Row.Kind != report.Ping && (s.Cost() <= 0 || s.Rate() <= 0) {
+			t.Errorf("%s: no traffic: %+v", s.Row.Name, s)
+		}
+		if s.Row.Kind == report.Ping && (s.PingP50 <= 0 || s.PingP99 < s.PingP50) {
+			t.Errorf("ping: p50 %v, p99 %v", s.PingP50, s.PingP99)
+		}
+	}
+}
+
+func TestFailedGatewayFailsEveryRowAloud(t *testing.T) {
+	broken := topology.Command{Name: "broken", Argv: []string{"false"}}
+	p := &plan{
+		gateways: []topology.Command{broken}, tcpClient: broken, udpClient: broken,
+		rows: allRows(), mtus: []int{1280}, reps: 1, length: time.Second, progress: t.Output(),
+	}
+	samples := p.run(t.Context())
+	if len(samples) != len(allRows()) {
+		t.Errorf("%d samples, want %d", len(samples), len(allRows()))
+	}
+	if slices.ContainsFunc(samples, func(s report.Sample) bool { return s.Error == "" }) {
+		t.Error("a row without gateway counts as measured")
+	}
+}
+
+func TestRowNamesAreUnique(t *testing.T) {
+	seen := map[string]bool{}
+	for _, r := range allRows() {
+		if seen[r.Name] {
+			t.Errorf("two rows are called %s", r.Name)
+		}
+		seen[r.Name] = true
+	}
+}
+
+func TestBadCommandLinesAreRefused(t *testing.T) {
+	for _, args := range [][]string{
+		{"-rows", "("}, {"-gateways", "openvpn"}, {"-tcp-client", "x"}, {"-udp-client", "x"}, {"-mtu", "9000"}, {"-mtu", "a"},
+		{"-reps", "0"}, {"-seconds", "0"}, {"left over"}, {"-record", "-reps", "1"}, {"-record", "-rows", "tcp"},
+	} {
+		if _, err := parse(args); err == nil {
+			t.Errorf("%q was accepted", args)
+		}
+	}
+	if o, err := parse([]string{"-record"}); err != nil || len(o.gateways) != 3 || len(o.mtus) != 2 {
+		t.Errorf("a full recorded run was refused: %v", err)
+	}
+}

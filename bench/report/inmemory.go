@@ -1,0 +1,107 @@
+package report
+
+import (
+	"bufio"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Benchmark is one result line of go test -bench.
+type Benchmark struct {
+	Package, Name string
+	Iterations    uint64
+	// Metrics are the values of the line in their order: ns/op, B/op, allocs/op and what the
+	// benchmark itself reports, such as B/ns or ns/packet.
+	Metrics []Metric
+}
+
+// Metric is one value and its unit.
+type Metric struct {
+	Unit  string
+	Value float64
+}
+
+// ParseBenchmarks reads the output of go test -bench. Lines that are no results are skipped.
+func ParseBenchmarks(r io.Reader) ([]Benchmark, error) {
+	var all []Benchmark
+	var pkg string
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		if p, ok := strings.CutPrefix(lines.Text(), "pkg: "); ok {
+			pkg = p
+			continue
+		}
+		f := strings.Fields(lines.Text())
+		if len(f) < 4 || !strings.HasPrefix(f[0], "Benchmark") {
+			continue
+		}
+		n, err := strconv.ParseUint(f[1], 10, 64)
+		if err != nil {
+			continue
+		}
+		b := Benchmark{Package: pkg, Name: strings.TrimPrefix(f[0], "Benchmark"), Iterations: n}
+		for i := 2; i+1 < len(f); i += 2 {
+			v, err := strconv.ParseFloat(f[i], 64)
+			if err != nil {
+				break
+			}
+			b.Metrics = append(b.Metrics, Metric{Unit: f[i+1], Value: v})
+		}
+		all = append(all, b)
+	}
+	return all, lines.Err()
+}
+
+func (b Benchmark) metric(unit string) (float64, bool) {
+	for _, m := range b.Metrics {
+		if m.Unit == unit {
+			return m.Value, true
+		}
+	}
+	return 0, false
+}
+
+// inMemory writes the benchmarks by package, with a column for each unit that occurs in it.
+func (d *document) inMemory() {
+	var pkgs []string
+	by := map[string][]Benchmark{}
+	for _, b := range d.run.InMemory {
+		if len(by[b.Package]) == 0 {
+			pkgs = append(pkgs, b.Package)
+		}
+		by[b.Package] = append(by[b.Package], b)
+	}
+	if len(pkgs) > 0 {
+		d.line("\n## In memory")
+	}
+	for _, pkg := range pkgs {
+		units := unitsOf(by[pkg])
+		d.line("\n`%s`", pkg)
+		d.table(append([]string{"benchmark"}, units...)...)
+		for _, b := range by[pkg] {
+			cells := []string{b.Name}
+			for _, u := range units {
+				cell := dash
+				if v, ok := b.metric(u); ok {
+					cell = strconv.FormatFloat(v, 'f', -1, 64)
+				}
+				cells = append(cells, cell)
+			}
+			d.row(cells...)
+		}
+	}
+}
+
+func unitsOf(benchmarks []Benchmark) []string {
+	var units []string
+	for _, b := range benchmarks {
+		for _, m := range b.Metrics {
+			if !slices.Contains(units, m.Unit) {
+				units = append(units, m.Unit)
+			}
+		}
+	}
+	return units
+}

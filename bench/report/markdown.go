@@ -1,0 +1,221 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"strings"
+)
+
+// Subject is the gateway that the others are rivals of.
+const Subject = "firelane"
+
+// Markdown writes the run as a document. baseline, if not nil, is the recorded run whose
+// figures the change column compares with; chart, if not empty, is the path of the picture.
+func (r *Run) Markdown(w io.Writer, baseline *Run, chart string) error {
+	d := &document{run: r, base: baseline}
+	d.head(chart)
+	for _, mtu := range r.mtus() {
+		d.floors(mtu)
+	}
+	for _, mtu := range r.mtus() {
+		d.tcp(mtu)
+		d.udp(mtu)
+		d.ping(mtu)
+	}
+	d.failures()
+	d.inMemory()
+	_, err := io.WriteString(w, d.String())
+	return err
+}
+
+type document struct {
+	strings.Builder
+	run, base *Run
+}
+
+func (d *document) line(format string, args ...any) {
+	fmt.Fprintf(d, format+"\n", args...)
+}
+
+// table starts a table: the first column is text, the others are numbers.
+func (d *document) table(columns ...string) {
+	d.line("\n| %s |", strings.Join(columns, " | "))
+	d.line("|---|%s", strings.Repeat("---:|", len(columns)-1))
+}
+
+func (d *document) row(cells ...string) { d.line("| %s |", strings.Join(cells, " | ")) }
+
+func (d *document) head(chart string) {
+	r := d.run
+	d.line("# Benchmark results\n")
+	d.line("Measured %s on %s, %d cores, Linux %s, %s.", r.Date.UTC().Format("2006-01-02 15:04 UTC"), r.Machine.CPU, r.Machine.Cores, r.Machine.Kernel, r.Machine.Go)
+	d.line("Client – gateway – server in three network namespaces of this machine; all of them share its cores.")
+	d.line("Gateways alternate within each of %d repetitions of %d s per row; figures are medians, with the least and the greatest value in brackets.", r.Reps, r.Seconds)
+	d.line("CPU is that of the gateway's process alone. GB are 10⁹ bytes of payload delivered. The tunnel's other end is %s for TCP and ping and %s for UDP, whatever the gateway.", r.TCPClient, r.UDPClient)
+	if r.Wakeup > 0 {
+		d.line("Waking a thread on another core costs %.1f µs of CPU on this machine.", float64(r.Wakeup)/1e3)
+	}
+	if r.InMemoryError != "" {
+		d.line("\n**The in-memory benchmarks failed:** %s", r.InMemoryError)
+	}
+	d.line("\n| gateway | version |\n|---|---|")
+	for _, g := range r.Gateways {
+		d.row(g.Name, g.Version)
+	}
+	if chart != "" {
+		d.line("\n![CPU per GB and packets per second by gateway](%s)", chart)
+	}
+	if d.base != nil {
+		b := d.base
+		d.line("\n*Change* is against the recorded run of %s on %s, Linux %s.", b.Date.UTC().Format("2006-01-02 15:04 UTC"), b.Machine.CPU, b.Machine.Kernel)
+	}
+}
+
+func (d *document) floors(mtu int) {
+	all := d.run.Floors(mtu, Subject)
+	if len(all) == 0 {
+		return
+	}
+	d.line("\n## Promises, MTU %d\n", mtu)
+	d.line("%s divided by the rival, medians.", Subject)
+	d.table("promise", "rival", "measured", "promised", "aim", "")
+	for _, f := range all {
+		verdict := "met"
+		if !f.Met {
+			verdict = "**not met**"
+		}
+		d.row(f.Name, orDash(f.Rival), fmt.Sprintf("%.2f", f.Got), f.Want, orDash(f.Aim), verdict)
+	}
+}
+
+func (d *document) tcp(mtu int) {
+	d.section(mtu, TCP, "TCP by iperf3",
+		[]string{"CPU s/GB", "user", "system", "Mbit/s", "retransmits", "peak MiB", "UDP errors rcv/snd", "waits/MB"},
+		func(row, gw string) []string {
+			return []string{
+				d.spread(Sample.Cost, row, mtu, gw, 2), d.median(Sample.UserCost, row, mtu, gw, 2), d.median(Sample.SystemCost, row, mtu, gw, 2),
+				d.spread(Sample.Rate, row, mtu, gw, 0), d.median(retransmits, row, mtu, gw, 0), d.median(peak, row, mtu, gw, 1),
+				d.udpErrors(row, mtu, gw), d.median(func(s Sample) float64 { return float64(s.Switches) / (float64(s.Bytes) / 1e6) }, row, mtu, gw, 1),
+			}
+		}, Sample.Cost)
+}
+
+func (d *document) udp(mtu int) {
+	d.section(mtu, UDP, "UDP by our own generator",
+		[]string{"CPU µs/packet", "user", "system", "packets/s", "offered/s", "loss %", "sink drops", "inversions", "jitter µs", "CPU s/GB", "peak MiB", "UDP errors rcv/snd"},
+		func(row, gw string) []string {
+			return []string{
+				d.spread(Sample.Cost, row, mtu, gw, 2), d.median(Sample.UserCost, row, mtu, gw, 2), d.median(Sample.SystemCost, row, mtu, gw, 2),
+				d.spread(Sample.Rate, row, mtu, gw, 0), d.median(offered, row, mtu, gw, 0), d.median(Sample.Loss, row, mtu, gw, 2),
+				d.median(func(s Sample) float64 { return float64(s.SinkDrops) }, row, mtu, gw, 0),
+				d.median(func(s Sample) float64 { return float64(s.Inversions) }, row, mtu, gw, 0),
+				d.median(func(s Sample) float64 { return s.Jitter }, row, mtu, gw, 1),
+				d.median(func(s Sample) float64 { return (s.User + s.System) / (float64(s.Bytes) / 1e9) }, row, mtu, gw, 2),
+				d.median(peak, row, mtu, gw, 1), d.udpErrors(row, mtu, gw),
+			}
+		}, Sample.Cost)
+}
+
+func (d *document) ping(mtu int) {
+	p99 := func(s Sample) float64 { return s.PingP99 }
+	d.section(mtu, Ping, "Idle round trips", []string{"p50 µs", "p99 µs", "peak MiB"}, func(row, gw string) []string {
+		return []string{
+			d.spread(func(s Sample) float64 { return s.PingP50 }, row, mtu, gw, 0),
+			d.spread(p99, row, mtu, gw, 0), d.median(peak, row, mtu, gw, 1),
+		}
+	}, p99)
+}
+
+// section writes the table of all rows of one kind, a line for each gateway. main is the figure
+// whose ratio to the subject and change against the recorded run close the line.
+func (d *document) section(mtu int, kind Kind, title string, columns []string, cells func(row, gw string) []string, main figure) {
+	var started bool
+	for _, row := range d.run.rows(mtu) {
+		if row.Kind != kind {
+			continue
+		}
+		if !started {
+			d.line("\n## %s, MTU %d", title, mtu)
+			d.table(append(append([]string{"row", "gateway"}, columns...), "firelane / it", "change")...)
+			started = true
+		}
+		for _, g := range d.run.Gateways {
+			line := append([]string{row.Title, g.Name}, cells(row.Name, g.Name)...)
+			d.row(append(line, d.against(main, row.Name, mtu, g.Name), d.change(main, row.Name, mtu, g.Name))...)
+		}
+	}
+}
+
+// against is the subject's median divided by the gateway's.
+func (d *document) against(f figure, row string, mtu int, gateway string) string {
+	if gateway == Subject {
+		return dash
+	}
+	return number(d.run.of(f, row, mtu, Subject).Median/d.run.of(f, row, mtu, gateway).Median, 2)
+}
+
+// change is how much the figure differs from the recorded run's, in percent.
+func (d *document) change(f figure, row string, mtu int, gateway string) string {
+	if d.base == nil {
+		return dash
+	}
+	ratio := d.run.of(f, row, mtu, gateway).Median / d.base.of(f, row, mtu, gateway).Median
+	if math.IsNaN(ratio) || math.IsInf(ratio, 0) {
+		return "new"
+	}
+	return fmt.Sprintf("%+.0f %%", 100*(ratio-1))
+}
+
+func (d *document) spread(f figure, row string, mtu int, gateway string, digits int) string {
+	s := d.run.of(f, row, mtu, gateway)
+	if s.N == 0 {
+		return "failed"
+	}
+	if s.N == 1 {
+		return number(s.Median, digits)
+	}
+	return fmt.Sprintf("%s [%s – %s]", number(s.Median, digits), number(s.Min, digits), number(s.Max, digits))
+}
+
+func (d *document) median(f figure, row string, mtu int, gateway string, digits int) string {
+	return number(d.run.of(f, row, mtu, gateway).Median, digits)
+}
+
+func (d *document) udpErrors(row string, mtu int, gateway string) string {
+	return d.median(func(s Sample) float64 { return float64(s.UDPErrors.Rcvbuf) }, row, mtu, gateway, 0) + "/" +
+		d.median(func(s Sample) float64 { return float64(s.UDPErrors.Sndbuf) }, row, mtu, gateway, 0)
+}
+
+func (d *document) failures() {
+	failed := d.run.Failures()
+	if len(failed) == 0 {
+		return
+	}
+	d.line("\n## Failed measurements")
+	d.table("row", "gateway", "MTU", "repetition", "why")
+	for _, s := range failed {
+		d.row(s.Row.Title, s.Gateway, fmt.Sprint(s.MTU), fmt.Sprint(s.Rep), strings.ReplaceAll(s.Error, "|", `\|`))
+	}
+}
+
+func retransmits(s Sample) float64 { return float64(s.Retransmits) }
+func peak(s Sample) float64        { return float64(s.PeakRSS) / (1 << 20) }
+func offered(s Sample) float64     { return float64(s.SentPackets) / s.Seconds }
+
+// number formats v, or a dash for what could not be computed.
+func number(v float64, digits int) string {
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		return dash
+	}
+	return fmt.Sprintf("%.*f", digits, v)
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return dash
+	}
+	return s
+}
+
+const dash = "–"

@@ -1,0 +1,151 @@
+package report
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"time"
+)
+
+// Run is everything one invocation measured, and where.
+type Run struct {
+	Machine Machine
+	Date    time.Time
+	// Seconds is how long each measurement ran; Reps how often.
+	Seconds, Reps int
+	// Gateways in the order they alternated; the first one's ratios to the others are reported.
+	Gateways []Version
+	// TCPClient and UDPClient are what the tunnel's other end was, for every gateway.
+	TCPClient, UDPClient string
+	// Wakeup is what waking a thread on another core costs in CPU; zero when it was not measured.
+	Wakeup time.Duration
+	// InMemory are the results of the Go benchmarks.
+	InMemory []Benchmark
+	// InMemoryError says why there are none, if they failed.
+	InMemoryError string `json:",omitempty"`
+	Samples       []Sample
+}
+
+// Machine is where a run was made.
+type Machine struct {
+	CPU    string
+	Cores  int
+	Kernel string
+	Go     string
+}
+
+// Version names a gateway and what exactly it was built from.
+type Version struct{ Name, Version string }
+
+// Kind says what a row measures, and so which figures it has.
+type Kind string
+
+// The kinds of row.
+const (
+	TCP  Kind = "tcp"
+	UDP  Kind = "udp"
+	Ping Kind = "ping"
+)
+
+// Row identifies a row.
+type Row struct {
+	// Name is short and unique, Title readable.
+	Name, Title string
+	Kind        Kind
+	// Down: from server to client.
+	Down bool
+	// Paced rows have a fixed load; the others saturate.
+	Paced bool
+}
+
+// Sample is one measurement of one row. Fields that its kind lacks are zero.
+type Sample struct {
+	Row     Row
+	MTU     int
+	Gateway string
+	Rep     int
+	// Error says why the measurement failed; then nothing below is set.
+	Error string `json:",omitempty"`
+
+	// User and System are CPU seconds of the gateway's process.
+	User, System float64
+	// Seconds is the length of the transfer as its receiver saw it.
+	Seconds float64
+	// Bytes (payload) and Packets (UDP) delivered.
+	Bytes, Packets uint64
+	// SentPackets is what a UDP sender sent, SinkDrops what its sink's own socket lost.
+	SentPackets, SinkDrops uint64
+	Retransmits            uint64
+	Inversions             uint64
+	// Jitter, PingP50 and PingP99 are in microseconds.
+	Jitter, PingP50, PingP99 float64
+	// PeakRSS is the gateway's peak resident memory in this row, in bytes.
+	PeakRSS uint64
+	// UDPErrors are the kernel's UDP receive, receive-buffer and send-buffer errors in the
+	// gateway's namespace.
+	UDPErrors UDPErrors
+	// Switches are the gateway's voluntary context switches.
+	Switches uint64
+}
+
+// UDPErrors are the kernel's counters of UDP datagrams lost at sockets.
+type UDPErrors struct{ In, Rcvbuf, Sndbuf uint64 }
+
+// Cost is the gateway's CPU for the row's unit of work: seconds per GB (10⁹ bytes) of payload
+// delivered, for UDP rows microseconds per packet delivered, and 0 for pings.
+func (s Sample) Cost() float64 { return s.per(s.User + s.System) }
+
+// UserCost and SystemCost are the two parts of Cost.
+func (s Sample) UserCost() float64   { return s.per(s.User) }
+func (s Sample) SystemCost() float64 { return s.per(s.System) }
+
+func (s Sample) per(cpu float64) float64 {
+	switch s.Row.Kind {
+	case TCP:
+		return cpu / (float64(s.Bytes) / 1e9)
+	case UDP:
+		return cpu * 1e6 / float64(s.Packets)
+	}
+	return 0
+}
+
+// Rate is what was delivered: Mbit/s of payload for TCP, packets per second for UDP.
+func (s Sample) Rate() float64 {
+	switch s.Row.Kind {
+	case TCP:
+		return float64(s.Bytes) * 8 / 1e6 / s.Seconds
+	case UDP:
+		return float64(s.Packets) / s.Seconds
+	}
+	return 0
+}
+
+// Loss is the percentage of UDP packets that were sent and not delivered.
+func (s Sample) Loss() float64 {
+	if s.SentPackets == 0 {
+		return 0
+	}
+	return 100 * (1 - float64(s.Packets)/float64(s.SentPackets))
+}
+
+// Load reads a Run that Save wrote.
+func Load(path string) (*Run, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read recorded run: %w", err)
+	}
+	r := new(Run)
+	if err := json.Unmarshal(b, r); err != nil {
+		return nil, fmt.Errorf("read recorded run %s: %w", path, err)
+	}
+	return r, nil
+}
+
+// Save writes the run as JSON.
+func (r *Run) Save(path string) error {
+	b, err := json.MarshalIndent(r, "", "\t")
+	if err != nil {
+		return fmt.Errorf("save run: %w", err)
+	}
+	return os.WriteFile(path, append(b, '\n'), 0o644)
+}

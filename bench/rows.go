@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"time"
+
+	"github.com/firelane/firelane/bench/load"
+	"github.com/firelane/firelane/bench/report"
+	"github.com/firelane/firelane/bench/topology"
+)
+
+// row is a load and how its outcome becomes a sample.
+type row struct {
+	report.Row
+	// run puts the load through the network and fills what the load itself tells.
+	run func(ctx context.Context, n *topology.Network, length time.Duration, s *report.Sample) error
+}
+
+// allRows are the rows of a full run: TCP and ping first, they share a client.
+func allRows() []row {
+	var rows []row
+	for _, streams := range []int{1, 4, 10} {
+		rows = append(rows, tcpRow(streams, 0, false), tcpRow(streams, 0, true))
+	}
+	return append(rows,
+		tcpRow(1, 1e9, false), tcpRow(1, 1e9, true),
+		pingRow(),
+		udpRow(bigPayload, 0, false), udpRow(bigPayload, 0, true),
+		udpRow(smallPayload, 0, false), udpRow(smallPayload, 0, true),
+		udpRow(bigPayload, pacedPackets, false), udpRow(bigPayload, pacedPackets, true),
+	)
+}
+
+// matching are the rows whose name matches.
+func matching(re *regexp.Regexp) []row {
+	var rows []row
+	for _, r := range allRows() {
+		if re.MatchString(r.Name) {
+			rows = append(rows, r)
+		}
+	}
+	return rows
+}
+
+func tcpRow(streams, rate int, down bool) row {
+	dir := direction(down)
+	r := report.Row{
+		Name:  fmt.Sprintf("tcp-%s-%d", dir, streams),
+		Title: fmt.Sprintf("TCP %s, %s", dir, plural(streams, "stream")),
+		Kind:  report.TCP, Down: down, Paced: rate > 0,
+	}
+	if r.Paced {
+		r.Name, r.Title = "tcp-1g-"+dir, "TCP "+dir+", paced 1 Gbit/s"
+	}
+	return row{Row: r, run: func(ctx context.Context, n *topology.Network, length time.Duration, s *report.Sample) error {
+		got, err := load.TCP{Down: down, Streams: streams, Rate: rate, Length: length}.Run(ctx, n)
+		s.Bytes, s.Seconds, s.Retransmits = got.Bytes, got.Seconds, got.Retransmits
+		return err
+	}}
+}
+
+func udpRow(payload, rate int, down bool) row {
+	dir := direction(down)
+	r := report.Row{
+		Name:  fmt.Sprintf("udp-%d-%s", payload, dir),
+		Title: fmt.Sprintf("UDP %s, %d bytes, saturating", dir, payload),
+		Kind:  report.UDP, Down: down, Paced: rate > 0,
+	}
+	if r.Paced {
+		r.Name, r.Title = "udp-31k-"+dir, fmt.Sprintf("UDP %s, %d bytes, unbatched 31,000/s", dir, payload)
+	}
+	return row{Row: r, run: func(ctx context.Context, n *topology.Network, length time.Duration, s *report.Sample) error {
+		got, err := load.UDP{Down: down, Payload: payload, Rate: rate, Length: length}.Run(ctx, n)
+		s.Bytes, s.Packets, s.SentPackets = got.Bytes, got.Arrivals.Packets, got.Sent.Packets
+		s.Seconds = max(got.Sent.Seconds, float64(got.Last-got.First)/1e9)
+		s.Inversions, s.Jitter, s.SinkDrops = got.Inversions, got.JitterNS/1e3, got.Drops
+		return err
+	}}
+}
+
+func pingRow() row {
+	return row{
+		Row: report.Row{Name: "ping", Title: "idle ping", Kind: report.Ping, Paced: true},
+		run: func(ctx context.Context, n *topology.Network, _ time.Duration, s *report.Sample) error {
+			got, err := load.Ping{Count: pings}.Run(ctx, n)
+			s.PingP50, s.PingP99 = micros(got.P50), micros(got.P99)
+			return err
+		},
+	}
+}
+
+func direction(down bool) string {
+	if down {
+		return "down"
+	}
+	return "up"
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
+
+const (
+	// bigPayload fits an inner MTU of 1280 over either IP version.
+	bigPayload   = 1200
+	smallPayload = 64
+	pacedPackets = 31000
+	// pings is what a 99th percentile needs to rest on three samples.
+	pings = 300
+)

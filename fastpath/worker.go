@@ -1,0 +1,304 @@
+package fastpath
+
+import (
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/firelane/firelane/batch"
+	"github.com/firelane/firelane/bufpool"
+	"github.com/firelane/firelane/fib"
+)
+
+// Socket is a worker's UDP socket of one address family. Methods are called once per batch.
+type Socket interface {
+	// Recv fills b with what has arrived, without waiting.
+	Recv(b *batch.Batch) error
+	// Send sends trains of the socket's family in order; sent < len(trains) with a nil error
+	// means that the send buffer is full.
+	Send(trains []batch.Train) (sent int, err error)
+	// WaitWritable waits up to d for room in the send buffer.
+	WaitWritable(d time.Duration) bool
+}
+
+// Queue is a worker's tunnel queue. Methods are called once per batch.
+type Queue interface {
+	// Read fills b with what is queued, without waiting.
+	Read(b *batch.SuperBatch) error
+	// Write writes supers in order; written < len(supers) with a nil error means that the queue
+	// is full.
+	Write(supers []batch.Super) (written int, err error)
+}
+
+// Poller waits for the worker's socket pair, queue and bell.
+type Poller interface {
+	// Wait waits until something is ready, or d has passed (forever if negative), and returns
+	// the set of tags that are.
+	Wait(d time.Duration) (ready uint64, err error)
+	// Sleep waits for d whatever becomes ready; the bell ends it.
+	Sleep(d time.Duration) (bell bool)
+}
+
+// Tags of a worker's file descriptors in its poll set: bit numbers of Poller.Wait's result.
+const (
+	TagSocket4 = iota
+	TagSocket6
+	TagQueue
+	tagsMask = 1<<TagSocket4 | 1<<TagSocket6 | 1<<TagQueue
+)
+
+// Batch sizes. Eight trains are half a megabyte, which stays in a core's second-level cache
+// from decryption to the write into the tunnel.
+const (
+	ReceiveTrains = 8  // messages of one receive call
+	ReadSupers    = 16 // packets read from the tunnel before they are sealed and sent
+)
+
+// maxRounds bounds how many batches one direction handles before the worker looks at its poll set
+// again: neither direction starves, and neither does a stop.
+const maxRounds = 4
+
+// sendPatience is how long a full send buffer is waited for before the rest of the batch is
+// dropped: the time in which a 10 Gbit/s link drains 1 MiB.
+const sendPatience = time.Millisecond
+
+// Config is what a worker is made of. Interfaces and functions are called once per batch.
+type Config struct {
+	Table *fib.Table
+	// Lane is the worker's number among the writers of a peer's counters.
+	Lane int
+	// Cache is the worker's own stock of slabs.
+	Cache *bufpool.Cache
+	// Socket4 and Socket6 are its sockets; nil for a family that the host lacks.
+	Socket4, Socket6 Socket
+	Queue            Queue
+	Poller           Poller
+	// Clock reads monotonic nanoseconds.
+	Clock func() int64
+	// Bell tells control that a punt ring holds something.
+	Bell func()
+	// Signals and Inner are the rings towards control.
+	Signals, Inner *Punts
+	// Segments is how many segments one train may carry.
+	Segments int
+	Offloads Offloads
+	// Pause is the longest deliberate sleep between batches under load; 0 for none.
+	Pause time.Duration
+}
+
+// Worker is one core's share of the data plane: a socket per family, a tunnel queue, two loops
+// that take turns, one slab cache. It runs a batch to completion before it looks at the next.
+type Worker struct {
+	c       Config
+	decap   *Decap
+	encap   *Encap
+	in      *batch.Batch
+	read    *batch.SuperBatch
+	pace    pacer
+	counts  Counters
+	stopped atomic.Bool
+}
+
+// NewWorker returns a worker that does nothing until Run.
+func NewWorker(c Config) *Worker {
+	w := &Worker{
+		c:     c,
+		decap: NewDecap(c.Table, c.Lane, ReceiveTrains, c.Signals, c.Inner, c.Offloads),
+		in:    batch.NewBatch(ReceiveTrains, c.Cache),
+		read:  batch.NewSuperBatch(ReadSupers, c.Cache),
+		pace:  pacer{longest: int64(c.Pause)},
+	}
+	w.encap = NewEncap(c.Table, c.Lane, c.Segments, c.Cache, c.Inner, (*sender)(w))
+	return w
+}
+
+// AddTo adds the worker's counters to s. Any goroutine.
+func (w *Worker) AddTo(s *Snapshot) {
+	s.Add(w.decap.Counters())
+	s.Add(w.encap.Counters())
+	s.Add(&w.counts)
+}
+
+// Decapped returns the decap loop's counters, Encapped those of the encap loop.
+func (w *Worker) Decapped() *Counters { return w.decap.Counters() }
+
+// Encapped returns the encap loop's counters.
+func (w *Worker) Encapped() *Counters { return w.encap.Counters() }
+
+// Stop makes Run return after its batch; ring the poller's bell afterwards. Any goroutine.
+func (w *Worker) Stop() { w.stopped.Store(true) }
+
+// Run carries packets until Stop, or until waiting fails. It gives every slab back.
+func (w *Worker) Run() error {
+	defer w.release()
+	for !w.stopped.Load() {
+		ready, err := w.c.Poller.Wait(-1)
+		if err != nil {
+			return fmt.Errorf("wait for packets: %w", err)
+		}
+		w.counts.add(Wakeups, 1)
+		if ready &= tagsMask; ready == 0 {
+			continue // the bell
+		}
+		if err := w.busy(ready); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// busy works from one wake-up until everything is drained, pausing between batches when the
+// packets come fast enough that more will have gathered.
+func (w *Worker) busy(ready uint64) error {
+	now := w.c.Clock()
+	w.pace.woken(now)
+	for misses := 0; !w.stopped.Load(); {
+		if ready == 0 {
+			misses++
+		} else {
+			misses = 0
+			w.turn(ready, now)
+		}
+		pause := w.pace.pause(misses)
+		if pause > 0 {
+			w.counts.add(Pauses, 1)
+			w.c.Poller.Sleep(time.Duration(pause))
+		}
+		var err error
+		if ready, err = w.c.Poller.Wait(0); err != nil {
+			return fmt.Errorf("look for packets: %w", err)
+		}
+		if ready &= tagsMask; ready == 0 && pause == 0 {
+			return nil
+		}
+		now = w.c.Clock()
+	}
+	return nil
+}
+
+// turn gives every ready descriptor a bounded number of batches, and rings the bell once.
+func (w *Worker) turn(ready uint64, now int64) {
+	if ready&(1<<TagSocket4) != 0 {
+		w.receive(w.c.Socket4, now)
+	}
+	if ready&(1<<TagSocket6) != 0 {
+		w.receive(w.c.Socket6, now)
+	}
+	if ready&(1<<TagQueue) != 0 {
+		w.transmit(now)
+	}
+	if w.decap.punts.rang || w.encap.punts.rang {
+		w.decap.punts.rang, w.encap.punts.rang = false, false
+		w.c.Bell()
+	}
+}
+
+// receive carries what has arrived on a socket into the tunnel.
+func (w *Worker) receive(s Socket, now int64) {
+	for range maxRounds {
+		w.in.Reset()
+		if err := s.Recv(w.in); err != nil {
+			w.counts.drop(fib.DropNoBuffer, 1)
+			return
+		}
+		n := len(w.in.Trains)
+		if n == 0 {
+			return
+		}
+		w.write(w.decap.Batch(w.in, now))
+		if n < w.in.Cap() {
+			return // drained, as far as one can know without asking again
+		}
+	}
+}
+
+// write hands supers to the tunnel. What it does not take is dropped: a full tunnel queue means
+// that the host cannot keep up, an error that the interface is going away.
+func (w *Worker) write(supers []batch.Super) {
+	n, err := w.c.Queue.Write(supers)
+	switch lost := len(supers) - n; {
+	case lost == 0:
+	case err != nil:
+		w.counts.drop(fib.DropTunnelRefused, lost)
+	default:
+		w.counts.drop(fib.DropTunnelFull, lost)
+	}
+}
+
+// transmit carries what is queued in the tunnel to the clients.
+func (w *Worker) transmit(now int64) {
+	for range maxRounds {
+		w.read.Reset()
+		if err := w.c.Queue.Read(w.read); err != nil {
+			w.counts.drop(fib.DropNoBuffer, 1)
+			return
+		}
+		n := len(w.read.Packets)
+		if n == 0 {
+			return
+		}
+		w.encap.Batch(w.read, now)
+		if n < w.read.Cap() {
+			return
+		}
+	}
+}
+
+func (w *Worker) release() {
+	w.in.Release()
+	w.read.Release()
+	w.encap.Release()
+	w.c.Cache.Flush()
+}
+
+// sender is the worker as encap's way out: trains go to the socket of their family.
+type sender Worker
+
+// Send sends trains, in runs of one family.
+func (s *sender) Send(trains []batch.Train) {
+	for from := 0; from < len(trains); {
+		is4 := trains[from].Remote.Addr().Is4()
+		to := from + 1
+		for to < len(trains) && trains[to].Remote.Addr().Is4() == is4 {
+			to++
+		}
+		socket := s.c.Socket6
+		if is4 {
+			socket = s.c.Socket4
+		}
+		s.sendTo(socket, trains[from:to])
+		from = to
+	}
+}
+
+// sendTo sends trains of one family; a full send buffer is waited for, not for long.
+func (s *sender) sendTo(socket Socket, trains []batch.Train) {
+	if socket == nil {
+		s.lose(fib.DropSendRefused, trains)
+		return
+	}
+	waited := false
+	for len(trains) > 0 {
+		n, err := socket.Send(trains)
+		trains = trains[n:]
+		switch {
+		case len(trains) == 0:
+			return
+		case err != nil:
+			s.lose(fib.DropSendRefused, trains)
+			return
+		case waited:
+			s.lose(fib.DropSendFull, trains)
+			return
+		default:
+			socket.WaitWritable(sendPatience)
+			waited = true
+		}
+	}
+}
+
+func (s *sender) lose(v fib.Verdict, trains []batch.Train) {
+	for i := range trains {
+		s.counts.drop(v, trains[i].Len())
+	}
+}

@@ -1,0 +1,198 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/firelane/firelane/batch"
+	"github.com/firelane/firelane/bufpool"
+	"github.com/firelane/firelane/control"
+	"github.com/firelane/firelane/fastpath"
+	"github.com/firelane/firelane/fib"
+	"github.com/firelane/firelane/internal/poll"
+	"github.com/firelane/firelane/internal/tun"
+	"github.com/firelane/firelane/internal/udp"
+)
+
+// Sizes per worker.
+const (
+	// slabsPerWorker are a worker's receive, read and send batches (8 + 16 + 32 slabs) and some
+	// slack; 4 MiB of address space, of which only what is used becomes memory.
+	slabsPerWorker = 64
+	// cacheSlabs is the worker's own stock: all it needs at a time, so that the shared ring is
+	// out of the picture in steady state.
+	cacheSlabs = 64
+	// signalSlots bounds the handshake messages that wait for control: three times the limit on
+	// handshakes in the works, for bursts. 0.8 MiB.
+	signalSlots = 512
+	// innerSlots bounds inner packets and wishes that wait for control: a few peers' worth of
+	// first packets.
+	innerSlots = 256
+	// socketBuffer is asked of the kernel for each socket and direction: 20 ms of 3 Gbit/s.
+	socketBuffer = 7 << 20
+)
+
+// planeConfig is what all data planes of one node have in common.
+type planeConfig struct {
+	table   *fib.Table
+	tun     *tun.Device
+	pool    *bufpool.Pool
+	workers int
+	socket  udp.Options
+	pin     bool
+	pause   time.Duration
+	clock   func() int64
+	bell    func()
+	log     *slog.Logger
+}
+
+// plane is a running data plane: sockets on one port, and the workers on them. When the port
+// changes a new plane takes the place of the old one; table, tunnel and pool stay.
+type plane struct {
+	group   *udp.Group
+	out4    *udp.Socket // control's own way out
+	out6    *udp.Socket
+	workers []*worker
+	wg      sync.WaitGroup
+	failed  chan error
+}
+
+// worker is a fastpath worker and what belongs to its thread.
+type worker struct {
+	*fastpath.Worker
+	set     *poll.Set
+	signals *fastpath.Punts
+	inner   *fastpath.Punts
+}
+
+// openGroup binds the sockets of a plane.
+func (c *planeConfig) openGroup(port uint16, mark uint32) (*udp.Group, error) {
+	o := c.socket
+	o.Mark = mark
+	return udp.OpenGroup(port, c.workers, o)
+}
+
+// startPlane starts workers on the sockets of g, which belongs to the plane from then on.
+func startPlane(c *planeConfig, g *udp.Group) (*plane, error) {
+	p := &plane{group: g, failed: make(chan error, c.workers)}
+	v4, v6 := g.Worker(0)
+	p.out4 = v4.Twin()
+	if v6 != nil {
+		p.out6 = v6.Twin()
+	}
+	for i := range c.workers {
+		w, err := p.newWorker(c, i)
+		if err != nil {
+			p.closeSets()
+			return nil, fmt.Errorf("start worker %d: %w", i, err)
+		}
+		p.workers = append(p.workers, w)
+	}
+	for i, w := range p.workers {
+		cpu := -1
+		if c.pin {
+			cpu = i
+		}
+		p.wg.Go(func() { p.run(w, cpu) })
+	}
+	return p, nil
+}
+
+func (p *plane) newWorker(c *planeConfig, i int) (*worker, error) {
+	set, err := poll.New()
+	if err != nil {
+		return nil, err
+	}
+	v4, v6 := p.group.Worker(i)
+	queue := c.tun.Queue(i)
+	w := &worker{
+		set:     set,
+		signals: fastpath.NewPunts(signalSlots),
+		inner:   fastpath.NewPunts(innerSlots),
+	}
+	cfg := fastpath.Config{
+		Table:    c.table,
+		Lane:     i,
+		Cache:    c.pool.NewCache(cacheSlabs),
+		Socket4:  v4,
+		Queue:    queue,
+		Poller:   set,
+		Clock:    c.clock,
+		Bell:     c.bell,
+		Signals:  w.signals,
+		Inner:    w.inner,
+		Segments: v4.MaxSegments(),
+		Offloads: fastpath.Offloads{TSO: c.tun.Caps().VnetHdr && c.tun.Caps().TSO, USO: c.tun.Caps().VnetHdr && c.tun.Caps().USO},
+		Pause:    c.pause,
+	}
+	errs := []error{set.Add(v4.Fd(), fastpath.TagSocket4), set.Add(queue.Fd(), fastpath.TagQueue)}
+	if v6 != nil {
+		cfg.Socket6 = v6
+		errs = append(errs, set.Add(v6.Fd(), fastpath.TagSocket6))
+	}
+	if err := errors.Join(errs...); err != nil {
+		_ = set.Close()
+		return nil, err
+	}
+	w.Worker = fastpath.NewWorker(cfg)
+	return w, nil
+}
+
+// run is a worker's thread.
+func (p *plane) run(w *worker, cpu int) {
+	if err := poll.PinThread(cpu); err != nil && cpu >= 0 {
+		_ = poll.PinThread(-1) // a core that is not ours to use: better unpinned than not at all
+	}
+	if err := w.Run(); err != nil {
+		p.failed <- err
+	}
+}
+
+// stop ends the workers and closes the sockets.
+func (p *plane) stop() error {
+	for _, w := range p.workers {
+		w.Stop()
+		w.set.Ring()
+	}
+	p.wg.Wait()
+	p.closeSets()
+	return p.group.Close()
+}
+
+func (p *plane) closeSets() {
+	for _, w := range p.workers {
+		_ = w.set.Close()
+	}
+}
+
+// addTo adds the workers' counters to s.
+func (p *plane) addTo(s *fastpath.Snapshot) {
+	for _, w := range p.workers {
+		w.AddTo(s)
+	}
+}
+
+// send sends control's datagrams. What the kernel does not take is lost, as any datagram may be;
+// the sockets count it.
+func (p *plane) send(out []control.Datagram) {
+	for i := range out {
+		d := &out[i]
+		socket := p.out6
+		if d.Remote.Addr().Is4() {
+			socket = p.out4
+		}
+		if socket == nil {
+			continue // no IPv6 on this host; the peer's path says so in its state
+		}
+		local := d.Local
+		if !local.Addr().IsValid() {
+			local = netip.AddrPort{}
+		}
+		trains := [1]batch.Train{{Buf: d.Bytes, Stride: len(d.Bytes), Remote: d.Remote, Local: local}}
+		_, _ = socket.Send(trains[:])
+	}
+}

@@ -1,0 +1,403 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/firelane/firelane/bufpool"
+	"github.com/firelane/firelane/control"
+	"github.com/firelane/firelane/fastpath"
+	"github.com/firelane/firelane/fib"
+	"github.com/firelane/firelane/internal/tun"
+	"github.com/firelane/firelane/internal/uapi"
+	"github.com/firelane/firelane/internal/udp"
+	"github.com/firelane/firelane/protocol/wireguard"
+)
+
+// StaticConfig is a WireGuard interface to run. Switches that are false turn a feature off that
+// the kernel may have.
+type StaticConfig struct {
+	// Name is the interface's name, for messages.
+	Name string
+	// Tun is the tunnel, with at least Queues queues; RunStatic closes it.
+	Tun *tun.Device
+	// UAPI is the configuration socket; RunStatic closes it.
+	UAPI net.Listener
+	// Queues is the number of workers, each with a tunnel queue and a socket per family.
+	Queues int
+	// GSO and GRO are UDP_SEGMENT and UDP_GRO on the outer sockets.
+	GSO, GRO bool
+	// Pin binds worker i to core i.
+	Pin bool
+	// WakeupDelay is how long a busy worker lets packets gather before it looks again; 0 for
+	// not at all.
+	WakeupDelay time.Duration
+	// RaiseLimits allows raising the machine's limits on socket buffers.
+	RaiseLimits bool
+	// Policy holds WireGuard's timers; the zero value means wireguard.PlainPolicy.
+	Policy wireguard.Policy
+	Log    *slog.Logger
+}
+
+// ErrInterfaceGone says that the interface was removed while it ran; RunStatic returns nil then,
+// as after its context ended.
+var errInterfaceGone = errors.New("the interface was removed")
+
+// puntBudget bounds how many entries of each ring one turn of the driver takes.
+const puntBudget = 256
+
+// static is the driver of a control.Static.
+type static struct {
+	cfg   StaticConfig
+	plane planeConfig
+	link  tun.Event
+	port  uint16 // asked for; 0 for any
+	mark  uint32
+
+	table   *fib.Table
+	machine *control.Static
+	running *plane // nil while the link is down
+	spent   fastpath.Snapshot
+
+	start    time.Time
+	bell     chan struct{}
+	requests chan func()
+	ended    chan struct{} // closed when the driver answers no more requests
+	jobs     chan wireguard.Job
+	results  chan wireguard.JobResult
+	backlog  []wireguard.Job
+
+	out    control.Output
+	punted fastpath.Punted
+}
+
+// RunStatic runs the interface until ctx is done or the interface is removed, and returns nil
+// then. It takes over cfg.Tun and cfg.UAPI. An error means that it could not start, or that a
+// worker or the configuration socket failed.
+func RunStatic(ctx context.Context, cfg StaticConfig) error {
+	s, err := newStatic(cfg)
+	if err != nil {
+		return errors.Join(err, cfg.UAPI.Close(), cfg.Tun.Close())
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	var background sync.WaitGroup
+	background.Go(func() {
+		if err := uapi.Serve(ctx, cfg.UAPI, s, cfg.Log); err != nil {
+			cancel(err)
+		}
+	})
+	for range min(4, runtime.NumCPU()) {
+		background.Go(func() { s.work(ctx) })
+	}
+	err = s.run(ctx)
+	close(s.ended)
+	cancel(err)
+	background.Wait()
+	cause := context.Cause(ctx)
+	if errors.Is(cause, uapi.ErrRemoved) || errors.Is(err, errInterfaceGone) {
+		cause, err = nil, nil // how tools ask a user-space WireGuard to end
+	}
+	s.stopPlane()
+	s.report()
+	if cause != nil && !errors.Is(cause, context.Canceled) && err == nil {
+		err = cause
+	}
+	return errors.Join(err, cfg.Tun.Close(), s.plane.pool.Close())
+}
+
+func newStatic(cfg StaticConfig) (*static, error) {
+	if cfg.Policy == (wireguard.Policy{}) {
+		cfg.Policy = wireguard.PlainPolicy()
+	}
+	mtu, err := cfg.Tun.MTU()
+	if err != nil {
+		return nil, err
+	}
+	pool, err := bufpool.New(cfg.Queues * slabsPerWorker)
+	if err != nil {
+		return nil, err
+	}
+	// Workers hold on to their processors under load; the driver and the jobs get their own.
+	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), cfg.Queues+2))
+	start := time.Now()
+	s := &static{
+		cfg:      cfg,
+		link:     tun.Event{MTU: mtu},
+		table:    fib.NewTable(mtu),
+		start:    start,
+		bell:     make(chan struct{}, 1),
+		requests: make(chan func()),
+		ended:    make(chan struct{}),
+		jobs:     make(chan wireguard.Job),
+		results:  make(chan wireguard.JobResult),
+	}
+	var seed [32]byte
+	if _, err := rand.Read(seed[:]); err != nil {
+		return nil, fmt.Errorf("read entropy: %w", err)
+	}
+	s.machine = control.NewStatic(control.StaticConfig{
+		Table:   s.table,
+		Lanes:   cfg.Queues + 1,
+		Policy:  cfg.Policy,
+		Entropy: rand.Reader,
+		Seed:    seed,
+		Epoch:   start,
+	}, start)
+	s.plane = planeConfig{
+		table:   s.table,
+		tun:     cfg.Tun,
+		pool:    pool,
+		workers: cfg.Queues,
+		socket: udp.Options{
+			GSO: cfg.GSO, GRO: cfg.GRO, RaiseLimits: cfg.RaiseLimits,
+			ReceiveBuffer: socketBuffer, SendBuffer: socketBuffer,
+		},
+		pin:   cfg.Pin && cfg.Queues > 1,
+		pause: cfg.WakeupDelay,
+		clock: func() int64 { return int64(time.Since(start)) },
+		bell:  s.ring,
+		log:   cfg.Log,
+	}
+	return s, nil
+}
+
+// ring tells the driver that a punt ring holds something. Any goroutine; never waits.
+func (s *static) ring() {
+	select {
+	case s.bell <- struct{}{}:
+	default:
+	}
+}
+
+// work runs jobs until ctx is done.
+func (s *static) work(ctx context.Context) {
+	for {
+		select {
+		case j := <-s.jobs:
+			r := j.Run()
+			select {
+			case s.results <- r:
+			case <-ctx.Done():
+				return
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// run is the driver's loop.
+func (s *static) run(ctx context.Context) error {
+	events, err := s.cfg.Tun.Events(ctx)
+	if err != nil {
+		return err
+	}
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		var jobs chan<- wireguard.Job
+		var next wireguard.Job
+		if len(s.backlog) > 0 {
+			jobs, next = s.jobs, s.backlog[0]
+		}
+		s.arm(timer)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.bell:
+			s.punts(time.Now())
+		case f := <-s.requests:
+			f()
+		case jobs <- next:
+			s.backlog[0] = nil
+			s.backlog = s.backlog[1:]
+		case r := <-s.results:
+			s.machine.HandleJob(r, time.Now())
+		case <-timer.C:
+			s.machine.HandleTimeout(time.Now())
+		case e, ok := <-events:
+			if !ok || e.Removed {
+				return errInterfaceGone
+			}
+			s.linkChanged(e)
+		case err := <-s.failures():
+			return err
+		}
+		s.carryOut()
+	}
+}
+
+// arm sets the timer to the machine's next deadline.
+func (s *static) arm(t *time.Timer) {
+	at, ok := s.machine.NextTimeout()
+	if !ok {
+		t.Stop()
+		return
+	}
+	t.Reset(time.Until(at))
+}
+
+func (s *static) failures() <-chan error {
+	if s.running == nil {
+		return nil
+	}
+	return s.running.failed
+}
+
+// punts feeds the machine what the loops handed up, and comes back for the rest.
+func (s *static) punts(now time.Time) {
+	if s.running == nil {
+		return
+	}
+	for _, w := range s.running.workers {
+		left := s.drain(w.signals, now)
+		if s.drain(w.inner, now) || left {
+			s.ring()
+		}
+	}
+}
+
+// drain feeds one ring's entries and reports whether more may be left.
+func (s *static) drain(r *fastpath.Punts, now time.Time) bool {
+	for range puntBudget {
+		if !r.Pop(&s.punted) {
+			return false
+		}
+		p := &s.punted
+		from := control.Datagram{Local: p.Local, Remote: p.Remote, Bytes: p.Payload}
+		switch p.Kind {
+		case fastpath.PuntOuter:
+			s.machine.HandleDatagram(from, now)
+		case fastpath.PuntInner:
+			s.machine.HandlePacket(p.Peer, p.Payload, now)
+		case fastpath.PuntWish:
+			s.machine.HandleWish(p.Peer, p.Session, p.Wish, from, now)
+		}
+	}
+	return true
+}
+
+// carryOut does what the machine wants, in the order it asks for.
+func (s *static) carryOut() {
+	s.machine.Drain(&s.out)
+	s.table.Apply(s.out.Changes)
+	s.backlog = append(s.backlog, s.out.Jobs...)
+	if s.running != nil {
+		s.running.send(s.out.Datagrams)
+	}
+}
+
+// linkChanged follows the tunnel's link: up opens the sockets and starts the workers, down closes
+// them, so that the port is free meanwhile.
+func (s *static) linkChanged(e tun.Event) {
+	now := time.Now()
+	s.link = e
+	if e.Up && s.running == nil {
+		if err := s.startPlane(); err != nil {
+			s.cfg.Log.Error("link up, but no sockets", "port", s.port, "err", err)
+		}
+	}
+	s.machine.HandleLink(e.Up && s.running != nil, e.MTU, now)
+	if !e.Up {
+		s.carryOut()
+		s.stopPlane()
+	}
+	s.cfg.Log.Info("link changed", "up", e.Up, "mtu", e.MTU)
+}
+
+func (s *static) startPlane() error {
+	g, err := s.plane.openGroup(s.port, s.mark)
+	if err != nil {
+		return err
+	}
+	p, err := startPlane(&s.plane, g)
+	if err != nil {
+		return errors.Join(err, g.Close())
+	}
+	s.running, s.port = p, g.Port()
+	s.logCaps(g)
+	return nil
+}
+
+func (s *static) stopPlane() {
+	if s.running == nil {
+		return
+	}
+	if err := s.running.stop(); err != nil {
+		s.cfg.Log.Warn("closing the sockets", "err", err)
+	}
+	s.running.addTo(&s.spent)
+	s.running = nil
+}
+
+// rebind moves to another port; 0 asks for any. On an error the old port stays.
+func (s *static) rebind(port uint16) error {
+	if s.running == nil {
+		s.port = port
+		if s.link.Up {
+			return s.relink()
+		}
+		return nil
+	}
+	if port == s.running.group.Port() {
+		return nil
+	}
+	g, err := s.plane.openGroup(port, s.mark)
+	if err != nil {
+		return err
+	}
+	s.stopPlane()
+	p, err := startPlane(&s.plane, g)
+	if err != nil {
+		return errors.Join(err, g.Close())
+	}
+	s.running, s.port = p, g.Port()
+	return nil
+}
+
+// relink opens the sockets of a link that is up without them.
+func (s *static) relink() error {
+	if err := s.startPlane(); err != nil {
+		return err
+	}
+	s.machine.HandleLink(true, s.link.MTU, time.Now())
+	return nil
+}
+
+// logCaps reports what the kernel grants, feature by feature.
+func (s *static) logCaps(g *udp.Group) {
+	u, t := g.Caps(), s.cfg.Tun.Caps()
+	v4, _ := g.Worker(0)
+	receive, send, _ := v4.Buffers()
+	s.cfg.Log.Info("data plane started", "port", g.Port(), "workers", s.plane.workers,
+		"udp_gro", u.GRO.String(), "udp_gso", u.GSO.String(), "segments", v4.MaxSegments(),
+		"tun_csum", t.Csum, "tun_tso", t.TSO, "tun_uso", t.USO,
+		"receive_buffer", receive, "send_buffer", send)
+	if receive < 2*socketBuffer {
+		s.cfg.Log.Warn("the kernel grants a smaller receive buffer than asked for: bursts may be lost; raise net.core.rmem_max",
+			"asked", socketBuffer, "granted", receive/2)
+	}
+}
+
+// report logs the counters that are not zero.
+func (s *static) report() {
+	var args []any
+	for v := fib.Pass + 1; v < fib.NumVerdicts; v++ {
+		if n := s.spent.Verdicts[v]; n > 0 {
+			args = append(args, v.String(), n)
+		}
+	}
+	for f, n := range s.spent.Figures {
+		if n > 0 {
+			args = append(args, fastpath.Figure(f).String(), n)
+		}
+	}
+	s.cfg.Log.Info("data plane ended", args...)
+}

@@ -1,0 +1,309 @@
+package udp
+
+import (
+	"encoding/binary"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/firelane/firelane/batch"
+)
+
+// sendSlots is how many messages one sendmmsg carries at most: as trains, 8 MiB; as single
+// datagrams, one long train. More messages take more calls.
+const sendSlots = 128
+
+// maxPayload is the most bytes one message can carry: an IPv4 packet of 65,535 bytes less
+// 20 bytes of IPv4 and 8 of UDP header. IPv6 could carry 20 more; one figure serves both.
+const maxPayload = 65507
+
+// sender is the memory of one socket's send calls.
+type sender struct {
+	v6      bool
+	gso     bool // cleared when refused overflows
+	refused refusals
+	msgs    []mmsghdr
+	iovs    []unix.Iovec
+	names   []sockaddr
+	control [][controlSpace]byte
+	place   []place
+
+	// call stands in for sendmmsg in tests that need an error the kernel at hand does not give;
+	// nil otherwise, and looked at once per system call.
+	call func(fd int, msgs []mmsghdr) (int, unix.Errno)
+}
+
+// place is what a message stands for: the segments of a train up to byte end.
+type place struct {
+	train, end int
+	segs       int
+}
+
+func (o *sender) init(v6 bool) {
+	o.v6 = v6
+	o.msgs = make([]mmsghdr, sendSlots)
+	o.iovs = make([]unix.Iovec, sendSlots)
+	o.names = make([]sockaddr, sendSlots)
+	o.control = make([][controlSpace]byte, sendSlots)
+	o.place = make([]place, sendSlots)
+	for i := range o.msgs {
+		h := &o.msgs[i].Hdr
+		h.Iov = &o.iovs[i]
+		h.SetIovlen(1)
+		h.Name = (*byte)(unsafe.Pointer(&o.names[i]))
+		h.Control = &o.control[i][0]
+	}
+}
+
+// attempt is how the train at the front is being sent, after the kernel refused other ways.
+type attempt struct {
+	split    bool // as single datagrams
+	suspect  bool // split, and not yet known whether that was the cause
+	unpinned bool // without its pinned source address
+}
+
+// Send sends trains in order and returns how many of them, from the first on, are settled: sent,
+// or given up with an error of their own and counted. It never waits. sent < len(trains) without
+// an error means that the send buffer is full: the caller drops the rest or calls again, for
+// which a train sent in part has had its Buf moved past what was sent. An error is one of the
+// socket itself; the trains from sent on were not sent.
+//
+// A train of several segments that the kernel refuses whole is sent again as single datagrams,
+// which the kernel may fragment, and so are all later ones to its destination while the socket
+// lives. A refused source address is left to the kernel's choice for that train.
+func (s *Socket) Send(trains []batch.Train) (sent int, err error) {
+	var try attempt
+	for sent < len(trains) {
+		n := s.stage(trains[sent:], &try)
+		if n == 0 {
+			s.count.invalid.Add(1)
+			sent++
+			try = attempt{}
+			continue
+		}
+		k, errno := s.sendmmsg(n)
+		switch errno {
+		case 0:
+			sent += s.advance(trains[sent:], k, &try)
+			continue
+		case unix.EINTR:
+			continue
+		case unix.EAGAIN:
+			s.count.sendBlocked.Add(1)
+			return sent, nil
+		case unix.EBADF, unix.ENOTSOCK, unix.EFAULT, unix.ENOSYS:
+			return sent, errno
+		}
+		if !s.retry(&trains[sent], &try, errno) {
+			s.giveUp(errno)
+			sent++
+			try = attempt{}
+		}
+	}
+	return sent, nil
+}
+
+// stage writes messages for trains from the first on, until the slots are full or a train makes
+// no sense, and returns their number. try is about the first train.
+func (s *Socket) stage(trains []batch.Train, try *attempt) int {
+	n := 0
+	for i := range trains {
+		t := &trains[i]
+		segs, pinned := s.segmentsPerMessage(t), t.Local.Addr().IsValid()
+		if i == 0 {
+			if try.split {
+				segs = 1
+			}
+			pinned = pinned && !try.unpinned
+		}
+		if len(t.Buf) == 0 || t.Stride <= 0 {
+			return n
+		}
+		for at := 0; at < len(t.Buf); n++ {
+			if n == sendSlots {
+				return n
+			}
+			size := min(segs*t.Stride, len(t.Buf)-at)
+			if !s.out.put(n, t, at, size, pinned) {
+				return n
+			}
+			at += size
+			s.out.place[n].train, s.out.place[n].end = i, at
+		}
+	}
+	return n
+}
+
+// segmentsPerMessage returns how many segments of t one message may carry.
+func (s *Socket) segmentsPerMessage(t *batch.Train) int {
+	o := &s.out
+	if !o.gso || len(t.Buf) <= t.Stride || t.Stride <= 0 || o.refused.has(t.Remote) {
+		return 1
+	}
+	return max(1, min(s.segs, maxPayload/t.Stride))
+}
+
+// put writes message i for size bytes of t from at on, and reports false if its addresses do
+// not suit the socket's family.
+func (o *sender) put(i int, t *batch.Train, at, size int, pinned bool) bool {
+	h := &o.msgs[i].Hdr
+	h.Namelen = putAddr(&o.names[i], t.Remote, o.v6)
+	if h.Namelen == 0 {
+		return false
+	}
+	o.iovs[i].Base = &t.Buf[at]
+	o.iovs[i].SetLen(size)
+	space := o.control[i][:]
+	rest := space
+	if pinned {
+		if rest = o.putSource(rest, t); rest == nil {
+			return false
+		}
+	}
+	if t.ECN != 0 {
+		level, typ := unix.IPPROTO_IP, unix.IP_TOS
+		if o.v6 {
+			level, typ = unix.IPPROTO_IPV6, unix.IPV6_TCLASS
+		}
+		var data []byte
+		data, rest = putCmsg(rest, level, typ, 4)
+		binary.NativeEndian.PutUint32(data, uint32(t.ECN&3))
+	}
+	o.place[i].segs = 1
+	if size > t.Stride {
+		var data []byte
+		data, rest = putCmsg(rest, unix.SOL_UDP, unix.UDP_SEGMENT, 2)
+		binary.NativeEndian.PutUint16(data, uint16(t.Stride))
+		o.place[i].segs = (size + t.Stride - 1) / t.Stride
+	}
+	h.SetControllen(len(space) - len(rest))
+	h.Control = nil
+	if len(rest) < len(space) {
+		h.Control = &space[0]
+	}
+	return true
+}
+
+// putSource writes the packet info that pins t's source address; nil for the wrong family.
+func (o *sender) putSource(b []byte, t *batch.Train) (rest []byte) {
+	addr := t.Local.Addr()
+	var data []byte
+	switch {
+	case !o.v6 && addr.Is4():
+		// struct in_pktinfo: [interface 4][source 4][unused 4]
+		data, rest = putCmsg(b, unix.IPPROTO_IP, unix.IP_PKTINFO, 12)
+		a := addr.As4()
+		copy(data[4:], a[:])
+	case o.v6 && addr.Is6() && !addr.Is4In6():
+		// struct in6_pktinfo: [source 16][interface 4]. The interface of a link-local source is
+		// that of the destination, which must be link-local too and says it itself.
+		data, rest = putCmsg(b, unix.IPPROTO_IPV6, unix.IPV6_PKTINFO, 20)
+		a := addr.As16()
+		copy(data, a[:])
+	}
+	return rest
+}
+
+// sendmmsg hands the first n messages to the kernel, which takes at least one or gives an error.
+func (s *Socket) sendmmsg(n int) (int, unix.Errno) {
+	o := &s.out
+	if o.call != nil {
+		return o.call(s.fd, o.msgs[:n])
+	}
+	// MSG_DONTWAIT never sleeps, so the scheduler need not know about this call.
+	k, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(s.fd),
+		uintptr(unsafe.Pointer(&o.msgs[0])), uintptr(n), unix.MSG_DONTWAIT, 0, 0)
+	return int(k), errno
+}
+
+// advance counts the k messages the kernel took and returns how many trains they finish. A train
+// sent in part is moved past what was sent. An error that stopped the kernel short comes back
+// from the next call.
+func (s *Socket) advance(trains []batch.Train, k int, try *attempt) (settled int) {
+	var datagrams, bytes uint64
+	at := 0
+	for i := range k {
+		p := &s.out.place[i]
+		t := &trains[p.train]
+		datagrams += uint64(p.segs)
+		bytes += uint64(p.end - at)
+		at = p.end
+		if at == len(t.Buf) {
+			if at > t.Stride && p.segs == 1 && s.out.place[i-1].segs == 1 {
+				s.count.splitTrains.Add(1)
+			}
+			at = 0
+		}
+	}
+	if try.suspect { // a single datagram went where the train did not
+		s.refuse(&trains[0])
+		try.suspect = false
+	}
+	last := s.out.place[k-1]
+	settled = last.train
+	if t := &trains[settled]; last.end == len(t.Buf) {
+		settled++
+	} else {
+		t.Buf = t.Buf[last.end:]
+	}
+	if settled > 0 {
+		*try = attempt{}
+	}
+	c := &s.count
+	c.sentTrains.Add(uint64(settled))
+	c.sentDatagrams.Add(datagrams)
+	c.sentBytes.Add(bytes)
+	return settled
+}
+
+// retry decides whether the train at the front can be sent in another way after errno, and how.
+// EINVAL may mean the segments or the source address: the segments are tried first, because a
+// datagram from the wrong address is worse than one more call.
+func (s *Socket) retry(t *batch.Train, try *attempt, errno unix.Errno) bool {
+	whole := s.out.place[0].segs > 1
+	if whole && (errno == unix.EINVAL || errno == unix.EMSGSIZE || errno == unix.EIO) {
+		try.split, try.suspect = true, true
+		return true
+	}
+	if !t.Local.Addr().IsValid() || try.unpinned {
+		return false
+	}
+	switch errno {
+	case unix.EINVAL, unix.EADDRNOTAVAIL, unix.ENETUNREACH:
+		try.unpinned = true
+		if try.suspect {
+			try.split, try.suspect = false, false
+		}
+		s.count.sourceGone.Add(1)
+		return true
+	}
+	return false
+}
+
+// refuse remembers that trains to t's destination have to be split from now on.
+func (s *Socket) refuse(t *batch.Train) {
+	s.count.gsoRefused.Add(1)
+	if !s.out.refused.add(t.Remote) {
+		s.out.gso = false
+		s.count.gsoDisabled.Store(1)
+	}
+}
+
+// giveUp counts a train that could not be sent, by reason.
+func (s *Socket) giveUp(errno unix.Errno) {
+	c := &s.count
+	switch errno {
+	case unix.ENETUNREACH, unix.EHOSTUNREACH, unix.ENETDOWN:
+		c.unreachable.Add(1)
+	case unix.EPERM, unix.EACCES:
+		c.prohibited.Add(1)
+	case unix.ECONNREFUSED:
+		c.refused.Add(1)
+	case unix.EMSGSIZE:
+		c.tooLong.Add(1)
+	case unix.ENOBUFS, unix.ENOMEM:
+		c.noMemory.Add(1)
+	default:
+		c.other.Add(1)
+	}
+}
