@@ -26,7 +26,7 @@ build: ## the program, and the name under which it is `firelane wg`
 run: root install ## the gateway at work between three network namespaces, beside wireguard-go
 	$(GO) run ./bench -demo
 
-check: lint ## the inner loop: unit tests run only where something has changed, thanks to Go's cache
+check: root install lint ## the inner loop: unit tests run only where something has changed, thanks to Go's cache
 	$(GO) test -short ./...
 
 test: root install lint ## everything a machine can prove; what CI runs

@@ -61,6 +61,7 @@ type SuperBatch struct {
 	Packets []Packet
 	slabs   []bufpool.Slab
 	cache   *bufpool.Cache
+	limit   int
 }
 
 // NewSuperBatch returns an empty batch for up to packets packets, which borrows its slabs from cache.
@@ -69,21 +70,26 @@ func NewSuperBatch(packets int, cache *bufpool.Cache) *SuperBatch {
 		Packets: make([]Packet, 0, packets),
 		slabs:   make([]bufpool.Slab, 0, packets),
 		cache:   cache,
+		limit:   packets,
 	}
 }
 
-// Cap returns how many packets the batch can hold at most.
-func (b *SuperBatch) Cap() int { return cap(b.slabs) }
+// Cap returns how many packets the batch takes at most.
+func (b *SuperBatch) Cap() int { return b.limit }
+
+// SetCap makes the batch take n packets at most from its next fill on, 1 ≤ n ≤ what it was made
+// for: few full superpackets are as much work as many single packets.
+func (b *SuperBatch) SetCap(n int) { b.limit = max(1, min(n, cap(b.slabs))) }
 
 // Next lends the slab for the next packet to be read (packet len(Packets)), or false when the
 // batch is full or the pool is exhausted (the cache has counted it).
 func (b *SuperBatch) Next() (bufpool.Slab, bool) {
 	n := len(b.Packets)
+	if n >= b.limit {
+		return bufpool.Slab{}, false
+	}
 	if n < len(b.slabs) {
 		return b.slabs[n], true
-	}
-	if n == cap(b.slabs) {
-		return bufpool.Slab{}, false
 	}
 	s, ok := b.cache.Take()
 	if ok {

@@ -47,6 +47,7 @@ type Batch struct {
 	Trains []Train
 	slabs  []bufpool.Slab
 	cache  *bufpool.Cache
+	limit  int
 }
 
 // NewBatch returns an empty batch for up to trains trains, which borrows its slabs from cache.
@@ -55,24 +56,29 @@ func NewBatch(trains int, cache *bufpool.Cache) *Batch {
 		Trains: make([]Train, 0, trains),
 		slabs:  make([]bufpool.Slab, 0, trains),
 		cache:  cache,
+		limit:  trains,
 	}
 }
 
-// Cap returns how many trains the batch can hold at most.
-func (b *Batch) Cap() int { return cap(b.slabs) }
+// Cap returns how many trains the batch takes at most.
+func (b *Batch) Cap() int { return b.limit }
+
+// SetCap makes the batch take n trains at most from its next fill on, 1 ≤ n ≤ what it was made
+// for: few full trains are as much work as many single datagrams.
+func (b *Batch) SetCap(n int) { b.limit = max(1, min(n, cap(b.slabs))) }
 
 // Slabs makes sure the batch holds as many slabs as the pool can spare, up to Cap, and lends
 // them: slab i is meant for train i. Fewer than Cap, even none, means that the pool is
 // exhausted (the cache has counted it).
 func (b *Batch) Slabs() []bufpool.Slab {
-	for len(b.slabs) < cap(b.slabs) {
+	for len(b.slabs) < b.limit {
 		s, ok := b.cache.Take()
 		if !ok {
 			break
 		}
 		b.slabs = append(b.slabs, s)
 	}
-	return b.slabs
+	return b.slabs[:min(len(b.slabs), b.limit)]
 }
 
 // Reset forgets the trains and keeps the slabs for the next fill: trains' bytes are dead

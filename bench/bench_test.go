@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"regexp"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -36,7 +37,7 @@ func TestEveryKindOfRowIsMeasured(t *testing.T) {
 	p := &plan{
 		gateways: []topology.Command{cmd}, tcpClient: cmd, udpClient: cmd,
 		rows: matching(regexp.MustCompile(`^(tcp-1g-up|udp-31k-down|ping)$`)),
-		mtus: []int{1280}, reps: 1, length: time.Second, progress: t.Output(),
+		mtus: []int{1280}, reps: 1, knobs: knobs{length: time.Second}, progress: t.Output(),
 	}
 	samples := p.run(t.Context())
 	if len(samples) != 3 {
@@ -63,7 +64,7 @@ func TestFailedGatewayFailsEveryRowAloud(t *testing.T) {
 	broken := topology.Command{Name: "broken", Argv: []string{"false"}}
 	p := &plan{
 		gateways: []topology.Command{broken}, tcpClient: broken, udpClient: broken,
-		rows: allRows(), mtus: []int{1280}, reps: 1, length: time.Second, progress: t.Output(),
+		rows: allRows(), mtus: []int{1280}, reps: 1, knobs: knobs{length: time.Second}, progress: t.Output(),
 	}
 	samples := p.run(t.Context())
 	if len(samples) != len(allRows()) {
@@ -71,6 +72,16 @@ func TestFailedGatewayFailsEveryRowAloud(t *testing.T) {
 	}
 	if slices.ContainsFunc(samples, func(s report.Sample) bool { return s.Error == "" }) {
 		t.Error("a row without gateway counts as measured")
+	}
+}
+
+func TestWakeupIsMeasuredOnTwoCores(t *testing.T) {
+	w, err := wakeup()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if runtime.NumCPU() > 1 && (w.CrossCPU <= 0 || w.SameCPU <= 0) {
+		t.Errorf("got %+v on %d cores", w, runtime.NumCPU())
 	}
 }
 

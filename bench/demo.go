@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -13,16 +14,21 @@ import (
 	"github.com/firelane/firelane/bench/topology"
 )
 
-// demo shows one stream up and down through each gateway in turn, with the same client.
-func demo(ctx context.Context, built map[string]topology.Command) error {
+// demoGateways are the two that the demonstration sets side by side.
+func demoGateways() []contender {
+	return slices.DeleteFunc(slices.Clone(contenders), func(c contender) bool { return c.name == tailscale })
+}
+
+// showDemo shows one stream up and down through each gateway in turn, with the same client.
+func (o *options) showDemo(ctx context.Context, built map[string]topology.Command) error {
 	const mtu = 1280
 	p := &plan{
 		gateways:  []topology.Command{built[firelane], built[wireguardGo]},
-		tcpClient: built[wireguardGo],
+		tcpClient: built[o.tcpClient.name],
 		rows:      matching(regexp.MustCompile(`^tcp-(up|down)-1$`)),
-		mtus:      []int{mtu}, reps: 1, length: demoLength, progress: os.Stderr,
+		mtus:      []int{mtu}, reps: 1, knobs: knobs{length: demoLength}, progress: os.Stderr,
 	}
-	fmt.Printf("client (wireguard-go) ── WireGuard, MTU %d ── gateway ── server, three network namespaces\n", mtu)
+	fmt.Printf("client (%s) ── WireGuard, MTU %d ── gateway ── server, in three network namespaces\n", o.tcpClient.name, mtu)
 	r := &report.Run{Samples: p.run(ctx)}
 	if ctx.Err() != nil {
 		return errors.New("interrupted; everything is cleaned up")

@@ -43,7 +43,7 @@ type options struct {
 	rows                 *regexp.Regexp
 	gateways             []contender
 	tcpClient, udpClient contender
-	reps, seconds        int
+	reps, seconds, burst int
 	mtus                 []int
 	out, baseline        string
 	record, profile      bool
@@ -60,6 +60,7 @@ func parse(args []string) (*options, error) {
 	mtus := f.String("mtu", "1280,1420", "inner MTUs")
 	f.IntVar(&o.reps, "reps", 5, "repetitions")
 	f.IntVar(&o.seconds, "seconds", 3, "length of one measurement in seconds")
+	f.IntVar(&o.burst, "burst", 64, "packets per system call of a saturating UDP sender")
 	f.StringVar(&o.out, "out", "out/bench", "folder for the report, below the module's root")
 	f.StringVar(&o.baseline, "baseline", "bench/results.json", "recorded run to compare with; none if the file does not exist")
 	f.BoolVar(&o.record, "record", false, "make this the recorded run: bench/RESULTS.md and bench/results.json")
@@ -123,12 +124,15 @@ func (o *options) main(ctx context.Context) error {
 	if !filepath.IsAbs(o.out) {
 		o.out = filepath.Join(root, o.out)
 	}
+	if o.demo {
+		o.gateways, o.udpClient = demoGateways(), o.tcpClient
+	}
 	built, err := o.build(ctx, root)
 	if err != nil {
 		return err
 	}
 	if o.demo {
-		return demo(ctx, built)
+		return o.showDemo(ctx, built)
 	}
 	r, err := o.describe(ctx, root)
 	if err != nil {
@@ -185,7 +189,7 @@ func (o *options) plan(built map[string]topology.Command) *plan {
 	p := &plan{
 		tcpClient: built[o.tcpClient.name], udpClient: built[o.udpClient.name],
 		rows: matching(o.rows), mtus: o.mtus, reps: o.reps,
-		length: time.Duration(o.seconds) * time.Second, progress: os.Stderr,
+		knobs: knobs{length: time.Duration(o.seconds) * time.Second, burst: o.burst}, progress: os.Stderr,
 	}
 	for _, g := range o.gateways {
 		p.gateways = append(p.gateways, built[g.name])
@@ -199,8 +203,12 @@ func (o *options) plan(built map[string]topology.Command) *plan {
 // describe is the run without its samples.
 func (o *options) describe(ctx context.Context, root string) (*report.Run, error) {
 	r := &report.Run{
-		Machine: machine(), Date: time.Now(), Seconds: o.seconds, Reps: o.reps,
+		Machine: machine(), Date: time.Now(), Seconds: o.seconds, Reps: o.reps, Burst: o.burst,
 		TCPClient: o.tcpClient.name, UDPClient: o.udpClient.name,
+	}
+	var err error
+	if r.Wakeup, err = wakeup(); err != nil {
+		return nil, err
 	}
 	for _, g := range o.gateways {
 		v, err := g.version(ctx, root)

@@ -12,7 +12,7 @@ import (
 )
 
 // measure runs one row through a network whose tunnel is up, and samples the gateway around it.
-func measure(ctx context.Context, n *topology.Network, r row, length time.Duration, s *report.Sample) error {
+func measure(ctx context.Context, n *topology.Network, r row, k knobs, s *report.Sample) error {
 	pid := n.Tunnel(topology.Gateway).PID()
 	if err := settle(ctx, pid); err != nil {
 		return err
@@ -20,11 +20,15 @@ func measure(ctx context.Context, n *topology.Network, r row, length time.Durati
 	if err := sample.ResetPeak(pid); err != nil {
 		return fmt.Errorf("reset peak memory: %w", err)
 	}
+	around, err := watch(n)
+	if err != nil {
+		return err
+	}
 	before, err := sample.Read(pid)
 	if err != nil {
 		return err
 	}
-	if err := r.run(ctx, n, length, s); err != nil {
+	if err := r.run(ctx, n, k, s); err != nil {
 		return errors.Join(err, died(n))
 	}
 	after, err := sample.Read(pid)
@@ -35,6 +39,9 @@ func measure(ctx context.Context, n *topology.Network, r row, length time.Durati
 	s.User, s.System = used.User.Seconds(), used.System.Seconds()
 	s.Switches = used.Switches
 	s.UDPErrors = report.UDPErrors(used.UDP)
+	if s.Elsewhere, err = around.elsewhere(n); err != nil {
+		return err
+	}
 	s.PeakRSS, err = sample.PeakRSS(pid)
 	return err
 }

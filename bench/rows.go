@@ -15,7 +15,13 @@ import (
 type row struct {
 	report.Row
 	// run puts the load through the network and fills what the load itself tells.
-	run func(ctx context.Context, n *topology.Network, length time.Duration, s *report.Sample) error
+	run func(ctx context.Context, n *topology.Network, k knobs, s *report.Sample) error
+}
+
+// knobs are what the command line says about all rows.
+type knobs struct {
+	length time.Duration
+	burst  int // packets per system call of a saturating sender
 }
 
 // allRows are the rows of a full run: TCP and ping first, they share a client.
@@ -54,8 +60,8 @@ func tcpRow(streams, rate int, down bool) row {
 	if r.Paced {
 		r.Name, r.Title = "tcp-1g-"+dir, "TCP "+dir+", paced 1 Gbit/s"
 	}
-	return row{Row: r, run: func(ctx context.Context, n *topology.Network, length time.Duration, s *report.Sample) error {
-		got, err := load.TCP{Down: down, Streams: streams, Rate: rate, Length: length}.Run(ctx, n)
+	return row{Row: r, run: func(ctx context.Context, n *topology.Network, k knobs, s *report.Sample) error {
+		got, err := load.TCP{Down: down, Streams: streams, Rate: rate, Length: k.length}.Run(ctx, n)
 		s.Bytes, s.Seconds, s.Retransmits = got.Bytes, got.Seconds, got.Retransmits
 		return err
 	}}
@@ -71,8 +77,8 @@ func udpRow(payload, rate int, down bool) row {
 	if r.Paced {
 		r.Name, r.Title = "udp-31k-"+dir, fmt.Sprintf("UDP %s, %d bytes, unbatched 31,000/s", dir, payload)
 	}
-	return row{Row: r, run: func(ctx context.Context, n *topology.Network, length time.Duration, s *report.Sample) error {
-		got, err := load.UDP{Down: down, Payload: payload, Rate: rate, Length: length}.Run(ctx, n)
+	return row{Row: r, run: func(ctx context.Context, n *topology.Network, k knobs, s *report.Sample) error {
+		got, err := load.UDP{Down: down, Payload: payload, Rate: rate, Burst: k.burst, Length: k.length}.Run(ctx, n)
 		s.Bytes, s.Packets, s.SentPackets = got.Bytes, got.Arrivals.Packets, got.Sent.Packets
 		s.Seconds = max(got.Sent.Seconds, float64(got.Last-got.First)/1e9)
 		s.Inversions, s.Jitter, s.SinkDrops = got.Inversions, got.JitterNS/1e3, got.Drops
@@ -83,7 +89,7 @@ func udpRow(payload, rate int, down bool) row {
 func pingRow() row {
 	return row{
 		Row: report.Row{Name: "ping", Title: "idle ping", Kind: report.Ping, Paced: true},
-		run: func(ctx context.Context, n *topology.Network, _ time.Duration, s *report.Sample) error {
+		run: func(ctx context.Context, n *topology.Network, _ knobs, s *report.Sample) error {
 			got, err := load.Ping{Count: pings}.Run(ctx, n)
 			s.PingP50, s.PingP99 = micros(got.P50), micros(got.P99)
 			return err

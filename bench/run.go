@@ -17,27 +17,28 @@ type plan struct {
 	rows                 []row
 	mtus                 []int
 	reps                 int
-	length               time.Duration
+	knobs                knobs
 	progress             io.Writer
 	// profile, if set, is called around each row with the gateway's pid.
 	profile func(ctx context.Context, pid int, name string) (stop func() error, err error)
 }
 
 // run measures everything, gateways alternating within each repetition. A row that fails is a
-// sample that says why. It ends early only when ctx does.
+// sample that says why. It ends early when ctx does, without the
+// cell that was under way.
 func (p *plan) run(ctx context.Context) []report.Sample {
 	eta := newETA(p.progress, p.reps*len(p.mtus)*len(p.gateways))
 	var samples []report.Sample
 	for rep := range p.reps {
 		for _, mtu := range p.mtus {
 			for _, g := range p.gateways {
-				if ctx.Err() != nil {
-					return samples
-				}
 				eta.begin("repetition %d of %d, MTU %d, %s", rep+1, p.reps, mtu, g.Name)
 				cell := p.cell(ctx, g, mtu)
 				for i := range cell {
 					cell[i].Rep = rep + 1
+				}
+				if ctx.Err() != nil {
+					return samples
 				}
 				samples = append(samples, cell...)
 				eta.end(cell)
@@ -115,7 +116,7 @@ func (p *plan) measure(ctx context.Context, n *topology.Network, r row, s *repor
 			}
 		}()
 	}
-	return measure(ctx, n, r, p.length, s)
+	return measure(ctx, n, r, p.knobs, s)
 }
 
 // eta writes progress lines with the time that is probably left.

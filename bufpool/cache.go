@@ -17,7 +17,7 @@ func (p *Pool) NewCache(size int) *Cache {
 }
 
 // Take lends a slab, the one most recently given back if there is one. It returns false, and
-// counts, when cache and ring are empty. The holder owns the slab until it gives it back.
+// counts, when cache and ring are empty (or the ring is stuck, see ring.take). The holder owns the slab until it gives it back.
 func (c *Cache) Take() (Slab, bool) {
 	if c.n == 0 {
 		c.n = c.pool.ring.take(c.stack[:len(c.stack)/2])

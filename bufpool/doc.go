@@ -30,10 +30,14 @@
 // huge pages where the host gives them. A cache reuses last in, first out, so that a lightly
 // loaded worker stays on few slabs. It is left out of core dumps: it holds customers' packets.
 //
+// A worker whose batches outgrow its cache cycles through the ring, which is first in, first out,
+// and will in time touch the whole arena: give a cache twice the slabs of a batch.
+//
 // Concurrency: a Pool may be used by any number of goroutines, a Cache by one at a time, a Slab
 // by its holder. The ring is touched for half a cache at a time. It is lock-free in the sense of
-// Vyukov's queue: nobody waits for a lock, but a goroutine that loses its core in the few
-// instructions between claiming and publishing cells delays those that need exactly these cells.
+// Vyukov's queue: nobody takes a lock, but a goroutine that loses its core in the few instructions
+// between claiming and publishing cells delays those that come to exactly these cells. Give waits
+// for it; Take waits within bounds and then reports exhaustion.
 //
 // Why not sync.Pool or github.com/valyala/bytebufferpool: both may allocate at any Get, are
 // emptied by the collector, have no bound and no answer to "who still holds one"; bytebufferpool

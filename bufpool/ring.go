@@ -88,9 +88,27 @@ func (r *ring) offer(values []uint32) int {
 	}
 }
 
-// take moves up to len(into) values out of the ring, oldest first, and returns their number. It
-// returns 0 when the ring is empty, or its oldest value is not published yet.
+// take moves up to len(into) values out of the ring, oldest first, and returns their number: 0
+// when the ring is empty. An oldest value that is claimed but not published yet hides those behind
+// it; take waits for it within bounds, so that a producer that lost its core in between does not
+// look like an exhausted pool.
 func (r *ring) take(into []uint32) int {
+	for spins := 0; ; spins++ {
+		if n := r.poll(into); n > 0 || len(into) == 0 {
+			return n
+		}
+		// Of a head and a tail read after it, equal means empty: tail was never behind head.
+		if head := r.head.Load(); head == r.tail.Load() || spins == takeSpins {
+			return 0
+		}
+		if spins > putSpins {
+			runtime.Gosched()
+		}
+	}
+}
+
+// poll moves up to len(into) published values in a row out of the ring, and returns their number.
+func (r *ring) poll(into []uint32) int {
 	for {
 		pos := r.head.Load()
 		n := r.ready(pos, pos+1, len(into))
@@ -125,6 +143,12 @@ func (r *ring) ready(pos, want uint64, limit int) int {
 	return limit
 }
 
-// putSpins is how often put looks again before it offers its core: emptying a run of cells takes
-// well under a microsecond unless its goroutine was preempted.
-const putSpins = 64
+const (
+	// putSpins is how often put and take look again before they offer their core: moving a run
+	// of cells takes well under a microsecond unless its goroutine was preempted.
+	putSpins = 64
+	// takeSpins is how often take looks in all. Offering the core a thousand times lets every
+	// runnable goroutine of a worker's process have its turn; after that, saying that there is
+	// no slab is better than waiting.
+	takeSpins = putSpins + 1000
+)

@@ -1,6 +1,7 @@
 package bufpool
 
 import (
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -81,6 +82,9 @@ func TestRingLosesAndDoublesNothingBetweenManyGoroutines(t *testing.T) {
 			var last [producers]int
 			for left.Load() > 0 {
 				n := r.take(into)
+				if n == 0 {
+					runtime.Gosched()
+				}
 				for _, v := range into[:n] {
 					seen[v].Add(1)
 					p := int(v) / each
@@ -98,5 +102,22 @@ func TestRingLosesAndDoublesNothingBetweenManyGoroutines(t *testing.T) {
 		if n := seen[v].Load(); n != 1 {
 			t.Fatalf("value %d came out %d times", v, n)
 		}
+	}
+}
+
+// A producer that lost its core between claiming and publishing hides the values behind its own.
+// take must give up on it within bounds, lose nothing, and go on when it comes back.
+func TestTakeGivesUpOnAStalledProducer(t *testing.T) {
+	r := newRing(4)
+	r.tail.Store(1) // position 0 is claimed, not published
+	r.put([]uint32{8, 9})
+	into := make([]uint32, 4)
+	if n := r.take(into); n != 0 {
+		t.Fatalf("took %v past an unpublished value", into[:n])
+	}
+	r.cells[0].value = 7
+	r.cells[0].seq.Store(1)
+	if n := r.take(into); !slices.Equal(into[:n], []uint32{7, 8, 9}) {
+		t.Fatalf("took %v, want 7, 8, 9", into[:n])
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"github.com/firelane/firelane/fib"
 	"github.com/firelane/firelane/packet"
 	"github.com/firelane/firelane/protocol/wireguard"
-	"github.com/firelane/firelane/protocol/wireguard/aead"
 )
 
 // maxSegments is how many segments of one train decap carries: twice what UDP_GRO gathers
@@ -26,7 +25,7 @@ type Decap struct {
 	msgs     [][]byte
 	counters []uint64
 	ok       []bool
-	scratch  aead.Scratch
+	scratch  wireguard.Scratch
 	info     packet.Info
 
 	admitted admission
@@ -211,7 +210,7 @@ func (d *Decap) touch(s *fib.Session, t *batch.Train, msgs [][]byte, ok []bool, 
 // deliver parses and checks one decrypted message and adds its packet to the batch's
 // superpackets. m is the whole message, opened in place; ecn is the outer header's.
 func (d *Decap) deliver(p *fib.Peer, ecn uint8, m []byte) {
-	ip := m[wireguard.HeaderSize : len(m)-aead.TagSize]
+	ip := m[wireguard.HeaderSize : len(m)-wireguard.TagSize]
 	if !packet.Parse(ip, &d.info) {
 		d.counts.drop(fib.DropMalformed, 1)
 		return

@@ -8,7 +8,6 @@ import (
 	"github.com/firelane/firelane/fib"
 	"github.com/firelane/firelane/packet"
 	"github.com/firelane/firelane/protocol/wireguard"
-	"github.com/firelane/firelane/protocol/wireguard/aead"
 )
 
 // sendTrains is how many trains one send call carries at most. Thirty-two cost 2 MiB of slabs a
@@ -32,7 +31,7 @@ type Encap struct {
 
 	trains  trains
 	msgs    [][]byte
-	scratch aead.Scratch
+	scratch wireguard.Scratch
 	info    packet.Info
 	plan    packet.Segmentation
 
@@ -166,7 +165,7 @@ func (e *Encap) cut(room, super []byte, i, n, padTo int) (used int) {
 	for k := range n {
 		size := messageSize(e.plan.Size(i+k), padTo)
 		msg := room[used : used+size : used+size]
-		inner := msg[wireguard.HeaderSize : size-aead.TagSize]
+		inner := msg[wireguard.HeaderSize : size-wireguard.TagSize]
 		clear(inner[e.plan.Cut(inner, super, i+k):])
 		e.msgs[k] = msg
 		used += size
@@ -181,7 +180,7 @@ func messageSize(n, padTo int) int {
 	if padded := (n + 15) &^ 15; n < padTo {
 		n = min(padded, padTo)
 	}
-	return wireguard.HeaderSize + n + aead.TagSize
+	return wireguard.HeaderSize + n + wireguard.TagSize
 }
 
 // refuse counts a packet that has no next hop. One that lacks only a session is offered to

@@ -96,9 +96,6 @@ func (t *trains) commit(at, n, bytes int) {
 	tail.closed = len(tr.Buf)%tr.Stride != 0
 }
 
-// full reports whether every slab's train is begun: the next path needs a send first.
-func (t *trains) full() bool { return len(t.list) == cap(t.list) }
-
 // slab lends slab i, taking it from the cache the first time.
 func (t *trains) slab(i int) (bufpool.Slab, bool) {
 	if i < len(t.slabs) {

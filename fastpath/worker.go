@@ -47,11 +47,16 @@ const (
 	tagsMask = 1<<TagSocket4 | 1<<TagSocket6 | 1<<TagQueue
 )
 
-// Batch sizes. Eight trains are half a megabyte, which stays in a core's second-level cache
-// from decryption to the write into the tunnel.
+// Batch sizes. Full trains and superpackets are taken few at a time, half a megabyte, which stays
+// in a core's second-level cache from decryption to the write into the tunnel; single packets are
+// taken many at a time, so that system calls and trains are shared by more of them.
 const (
-	ReceiveTrains = 8  // messages of one receive call
-	ReadSupers    = 16 // packets read from the tunnel before they are sealed and sent
+	fewTrains  = 8
+	manyTrains = 64
+	fewSupers  = 8
+	manySupers = 64
+	// fullBytes is the batch size in bytes from which on the next batch is one of few.
+	fullBytes = 256 << 10
 )
 
 // maxRounds bounds how many batches one direction handles before the worker looks at its poll set
@@ -103,11 +108,13 @@ type Worker struct {
 func NewWorker(c Config) *Worker {
 	w := &Worker{
 		c:     c,
-		decap: NewDecap(c.Table, c.Lane, ReceiveTrains, c.Signals, c.Inner, c.Offloads),
-		in:    batch.NewBatch(ReceiveTrains, c.Cache),
-		read:  batch.NewSuperBatch(ReadSupers, c.Cache),
+		decap: NewDecap(c.Table, c.Lane, manyTrains, c.Signals, c.Inner, c.Offloads),
+		in:    batch.NewBatch(manyTrains, c.Cache),
+		read:  batch.NewSuperBatch(manySupers, c.Cache),
 		pace:  pacer{longest: int64(c.Pause)},
 	}
+	w.in.SetCap(fewTrains)
+	w.read.SetCap(fewSupers)
 	w.encap = NewEncap(c.Table, c.Lane, c.Segments, c.Cache, c.Inner, (*sender)(w))
 	return w
 }
@@ -206,7 +213,13 @@ func (w *Worker) receive(s Socket, now int64) {
 			return
 		}
 		w.write(w.decap.Batch(w.in, now))
-		if n < w.in.Cap() {
+		bytes := 0
+		for i := range w.in.Trains {
+			bytes += len(w.in.Trains[i].Buf)
+		}
+		full := n == w.in.Cap()
+		w.in.SetCap(nextCap(n, bytes, full, fewTrains, manyTrains))
+		if !full {
 			return // drained, as far as one can know without asking again
 		}
 	}
@@ -238,10 +251,24 @@ func (w *Worker) transmit(now int64) {
 			return
 		}
 		w.encap.Batch(w.read, now)
-		if n < w.read.Cap() {
+		bytes := 0
+		for i := range w.read.Packets {
+			bytes += len(w.read.Packets[i].Buf)
+		}
+		full := n == w.read.Cap()
+		w.read.SetCap(nextCap(n, bytes, full, fewSupers, manySupers))
+		if !full {
 			return
 		}
 	}
+}
+
+// nextCap returns how many trains or packets the next batch takes, after one of n, of bytes bytes.
+func nextCap(n, bytes int, full bool, few, many int) int {
+	if bytes < fullBytes && (full || n > few) {
+		return many
+	}
+	return few
 }
 
 func (w *Worker) release() {

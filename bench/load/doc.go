@@ -6,8 +6,8 @@
 // receive with golang.org/x/net's ipv4 and ipv6 packet connections: WriteBatch is one sendmmsg,
 // ReadBatch one recvmmsg.
 //
-// Patterns. Saturating: 64 datagrams in one sendmmsg, each its own packet (no UDP_SEGMENT), as
-// fast as the sender's core allows. Paced, called unbatched: one sendmmsg per datagram, at
+// Patterns. Saturating: a burst of datagrams in each sendmmsg, every one a packet of its own (no
+// UDP_SEGMENT), as fast as the sender's core allows. Paced, called unbatched: one sendmmsg per datagram, at
 // evenly spaced times; a sender that was late sends what is overdue, still one by one.
 //
 // Every datagram carries the number of its run, a sequence number and the time it was sent.

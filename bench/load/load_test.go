@@ -72,18 +72,23 @@ func TestPacedSenderKeepsItsRateAndTheSinkItsRun(t *testing.T) {
 }
 
 func TestSaturatingSenderSendsWholeBursts(t *testing.T) {
-	s, a := transfer(t, sendConfig{run: 9, payload: 64, length: 50 * time.Millisecond})
-	if s.Packets == 0 || (s.Packets+s.Refused)%saturatingBurst != 0 {
-		t.Errorf("sent %d and refused %d, which are no bursts of %d", s.Packets, s.Refused, saturatingBurst)
+	s, a := transfer(t, sendConfig{run: 9, payload: 64, burst: 16, length: 50 * time.Millisecond})
+	if s.Packets == 0 || (s.Packets+s.Refused)%16 != 0 {
+		t.Errorf("sent %d and refused %d, which are no bursts of 16", s.Packets, s.Refused)
 	}
 	if a.Packets == 0 || a.Packets > s.Packets {
 		t.Errorf("got %d of %d", a.Packets, s.Packets)
 	}
 }
 
-func TestPayloadWithoutRoomIsRefused(t *testing.T) {
+func TestImpossibleSendsAreRefused(t *testing.T) {
 	if _, err := send(sendConfig{to: "127.0.0.1:9", payload: frameLen - 1}); err == nil {
 		t.Error("sent a payload that cannot hold its frame")
+	}
+	for _, burst := range []int{0, maxBurst + 1} {
+		if _, err := send(sendConfig{to: "127.0.0.1:9", payload: 64, burst: burst}); err == nil {
+			t.Errorf("sent bursts of %d", burst)
+		}
 	}
 }
 

@@ -22,6 +22,7 @@ func Main(args []string) (code int, mine bool) {
 	f.Uint64Var(&c.run, "run", 0, "number of the run")
 	f.IntVar(&c.payload, "payload", 0, "payload bytes")
 	f.IntVar(&c.rate, "rate", 0, "packets per second, 0 to saturate")
+	f.IntVar(&c.burst, "burst", 1, "packets per system call when saturating")
 	f.DurationVar(&c.length, "length", 0, "how long to send")
 	if err := f.Parse(args[1:]); err != nil {
 		return 2, true

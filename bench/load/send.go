@@ -26,6 +26,7 @@ type sendConfig struct {
 	run     uint64
 	payload int
 	rate    int // packets per second, 0 for as many as possible
+	burst   int // packets per system call when saturating
 	length  time.Duration
 }
 
@@ -40,6 +41,9 @@ func send(c sendConfig) (Sent, error) {
 	if c.payload < frameLen {
 		return Sent{}, fmt.Errorf("payload of %d bytes has no room for %d", c.payload, frameLen)
 	}
+	if c.rate == 0 && (c.burst < 1 || c.burst > maxBurst) {
+		return Sent{}, fmt.Errorf("bursts of %d packets are not between 1 and %d", c.burst, maxBurst)
+	}
 	nc, err := net.Dial("udp", c.to)
 	if err != nil {
 		return Sent{}, err
@@ -48,7 +52,7 @@ func send(c sendConfig) (Sent, error) {
 	s := &sender{conn: packetConn(nc.(*net.UDPConn)), run: c.run}
 	burst := 1
 	if c.rate == 0 {
-		burst = saturatingBurst
+		burst = c.burst
 	}
 	for range burst {
 		s.msgs = append(s.msgs, ipv4.Message{Buffers: [][]byte{make([]byte, c.payload)}})
@@ -138,5 +142,5 @@ func monotonic() int64 {
 	return ts.Nano()
 }
 
-// saturatingBurst is what one sendmmsg of a busy sender carries; more gains nothing.
-const saturatingBurst = 64
+// maxBurst is what the kernel takes in one sendmmsg (UIO_MAXIOV, include/uapi/linux/uio.h).
+const maxBurst = 1024

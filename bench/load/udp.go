@@ -21,6 +21,8 @@ type UDP struct {
 	Payload int
 	// Rate is in packets per second, one send each; 0 saturates with bursts.
 	Rate int
+	// Burst is how many packets a saturating sender hands over in one system call.
+	Burst int
 	// Length is how long to send.
 	Length time.Duration
 }
@@ -53,7 +55,7 @@ func (u UDP) Run(ctx context.Context, n *topology.Network) (UDPResult, error) {
 	var r UDPResult
 	err = runJSON(&r.Sent, func() ([]byte, error) {
 		return n.Run(ctx, from, nil, append(append([]string{self, sendMode}, common...),
-			"-payload", strconv.Itoa(u.Payload), "-rate", strconv.Itoa(u.Rate), "-length", u.Length.String())...)
+			"-payload", strconv.Itoa(u.Payload), "-rate", strconv.Itoa(u.Rate), "-burst", strconv.Itoa(u.Burst), "-length", u.Length.String())...)
 	})
 	if err != nil {
 		return r, err

@@ -32,14 +32,12 @@ type floor struct {
 }
 
 // Floors judges the run at one MTU. Ratios are of medians, subject divided by rival. Promises
-// whose rows or gateways the run lacks are left out.
+// whose rows or gateways the run lacks are left out; one with a row that failed throughout has
+// NaN and is not met.
 func (r *Run) Floors(mtu int, subject string) []Floor {
 	var out []Floor
 	for _, f := range floors {
-		for _, g := range r.Gateways {
-			if g.Name == subject {
-				continue
-			}
+		for _, g := range r.rivals(subject) {
 			got, ok := r.ratio(f, mtu, subject, g.Name)
 			if !ok {
 				continue
@@ -61,7 +59,17 @@ func (r *Run) Floors(mtu int, subject string) []Floor {
 	return append(out, r.absolute(mtu, subject)...)
 }
 
-// ratio is the combined ratio of the floor's figure, over all of its rows that were measured.
+// rivals are the other gateways, or none in a run without the subject.
+func (r *Run) rivals(subject string) []Version {
+	i := slices.IndexFunc(r.Gateways, func(g Version) bool { return g.Name == subject })
+	if i < 0 {
+		return nil
+	}
+	return slices.Delete(slices.Clone(r.Gateways), i, i+1)
+}
+
+// ratio is the combined ratio of the floor's figure over all of its rows, NaN if one of them has
+// no figure. It reports false when the run has none of the rows.
 func (r *Run) ratio(f floor, mtu int, subject, rival string) (float64, bool) {
 	var ratios []float64
 	for _, row := range r.rows(mtu) {
@@ -69,9 +77,10 @@ func (r *Run) ratio(f floor, mtu int, subject, rival string) (float64, bool) {
 			continue
 		}
 		a, b := r.of(f.figure, row.Name, mtu, subject), r.of(f.figure, row.Name, mtu, rival)
-		if a.N > 0 && b.N > 0 && b.Median > 0 {
-			ratios = append(ratios, a.Median/b.Median)
+		if math.IsNaN(a.Median) || math.IsNaN(b.Median) {
+			return math.NaN(), true
 		}
+		ratios = append(ratios, a.Median/b.Median)
 	}
 	if len(ratios) == 0 {
 		return math.NaN(), false
@@ -81,11 +90,15 @@ func (r *Run) ratio(f floor, mtu int, subject, rival string) (float64, bool) {
 
 // absolute judges what is promised about the subject alone.
 func (r *Run) absolute(mtu int, subject string) []Floor {
+	if !slices.ContainsFunc(r.Gateways, func(g Version) bool { return g.Name == subject }) {
+		return nil
+	}
+	// max keeps the NaN of a row that failed throughout, and NaN equals nothing.
 	worst := func(keep func(Row) bool, f figure) (float64, bool) {
 		most, any := 0.0, false
 		for _, row := range r.rows(mtu) {
-			if s := r.of(f, row.Name, mtu, subject); keep(row) && s.N > 0 {
-				most, any = max(most, s.Max), true
+			if keep(row) {
+				most, any = max(most, r.of(f, row.Name, mtu, subject).Max), true
 			}
 		}
 		return most, any

@@ -3,6 +3,7 @@ package report
 import (
 	"bufio"
 	"io"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -79,7 +80,7 @@ func (d *document) inMemory() {
 	for _, pkg := range pkgs {
 		units := unitsOf(by[pkg])
 		d.line("\n`%s`", pkg)
-		d.table(append([]string{"benchmark"}, units...)...)
+		d.table(append(append([]string{"benchmark"}, units...), "change of ns/op")...)
 		for _, b := range by[pkg] {
 			cells := []string{b.Name}
 			for _, u := range units {
@@ -89,9 +90,23 @@ func (d *document) inMemory() {
 				}
 				cells = append(cells, cell)
 			}
-			d.row(cells...)
+			d.row(append(cells, d.benchmarkChange(b))...)
 		}
 	}
+}
+
+// benchmarkChange is how much the time differs from the recorded run's, in percent.
+func (d *document) benchmarkChange(b Benchmark) string {
+	if d.base == nil {
+		return dash
+	}
+	i := slices.IndexFunc(d.base.InMemory, func(o Benchmark) bool { return o.Package == b.Package && o.Name == b.Name })
+	if i < 0 {
+		return percent(math.NaN())
+	}
+	before, _ := d.base.InMemory[i].metric("ns/op")
+	now, _ := b.metric("ns/op")
+	return percent(now / before)
 }
 
 func unitsOf(benchmarks []Benchmark) []string {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"math"
 	"strings"
+	"time"
 )
 
 // Subject is the gateway that the others are rivals of.
@@ -44,7 +45,12 @@ func (d *document) table(columns ...string) {
 	d.line("|---|%s", strings.Repeat("---:|", len(columns)-1))
 }
 
-func (d *document) row(cells ...string) { d.line("| %s |", strings.Join(cells, " | ")) }
+func (d *document) row(cells ...string) {
+	for i, c := range cells {
+		cells[i] = strings.ReplaceAll(c, "|", `\|`)
+	}
+	d.line("| %s |", strings.Join(cells, " | "))
+}
 
 func (d *document) head(chart string) {
 	r := d.run
@@ -53,8 +59,13 @@ func (d *document) head(chart string) {
 	d.line("Client – gateway – server in three network namespaces of this machine; all of them share its cores.")
 	d.line("Gateways alternate within each of %d repetitions of %d s per row; figures are medians, with the least and the greatest value in brackets.", r.Reps, r.Seconds)
 	d.line("CPU is that of the gateway's process alone. GB are 10⁹ bytes of payload delivered. The tunnel's other end is %s for TCP and ping and %s for UDP, whatever the gateway.", r.TCPClient, r.UDPClient)
-	if r.Wakeup > 0 {
-		d.line("Waking a thread on another core costs %.1f µs of CPU on this machine.", float64(r.Wakeup)/1e3)
+	d.line("Saturating UDP senders hand over %d packets in one sendmmsg, paced ones 1; nobody uses UDP_SEGMENT.", r.Burst)
+	if e := spread(r.each(func(s Sample) float64 { return 100 * s.Elsewhere })); e.N > 0 {
+		d.line("Work outside the test (other processes, kernel threads, the hypervisor) took %.0f %% of the machine, median of all measurements, %.0f %% in the worst.", e.Median, e.Max)
+	}
+	if w := r.Wakeup; w.CrossCPU > 0 {
+		d.line("Waking a thread on another core costs %.1f µs of CPU on this machine and takes %.1f µs; on the same core %.1f and %.1f µs.",
+			micros(w.CrossCPU), micros(w.CrossLatency), micros(w.SameCPU), micros(w.SameLatency))
 	}
 	if r.InMemoryError != "" {
 		d.line("\n**The in-memory benchmarks failed:** %s", r.InMemoryError)
@@ -85,7 +96,7 @@ func (d *document) floors(mtu int) {
 		if !f.Met {
 			verdict = "**not met**"
 		}
-		d.row(f.Name, orDash(f.Rival), fmt.Sprintf("%.2f", f.Got), f.Want, orDash(f.Aim), verdict)
+		d.row(f.Name, orDash(f.Rival), number(f.Got, 2), f.Want, orDash(f.Aim), verdict)
 	}
 }
 
@@ -160,7 +171,11 @@ func (d *document) change(f figure, row string, mtu int, gateway string) string 
 	if d.base == nil {
 		return dash
 	}
-	ratio := d.run.of(f, row, mtu, gateway).Median / d.base.of(f, row, mtu, gateway).Median
+	return percent(d.run.of(f, row, mtu, gateway).Median / d.base.of(f, row, mtu, gateway).Median)
+}
+
+// percent is a ratio as a change; without a ratio there was nothing to compare with.
+func percent(ratio float64) string {
 	if math.IsNaN(ratio) || math.IsInf(ratio, 0) {
 		return "new"
 	}
@@ -195,13 +210,15 @@ func (d *document) failures() {
 	d.line("\n## Failed measurements")
 	d.table("row", "gateway", "MTU", "repetition", "why")
 	for _, s := range failed {
-		d.row(s.Row.Title, s.Gateway, fmt.Sprint(s.MTU), fmt.Sprint(s.Rep), strings.ReplaceAll(s.Error, "|", `\|`))
+		d.row(s.Row.Title, s.Gateway, fmt.Sprint(s.MTU), fmt.Sprint(s.Rep), s.Error)
 	}
 }
 
 func retransmits(s Sample) float64 { return float64(s.Retransmits) }
 func peak(s Sample) float64        { return float64(s.PeakRSS) / (1 << 20) }
 func offered(s Sample) float64     { return float64(s.SentPackets) / s.Seconds }
+
+func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
 // number formats v, or a dash for what could not be computed.
 func number(v float64, digits int) string {

@@ -25,7 +25,7 @@ func exampleRun() *Run {
 		Machine: Machine{CPU: "Example <CPU>", Cores: 2, Kernel: "6.1", Go: "go1.26"},
 		Date:    time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Seconds: 2, Reps: 2,
 		Gateways:  []Version{{"firelane", "this work tree"}, {"wireguard-go", "v1"}, {"tailscale", "v2"}},
-		TCPClient: "wireguard-go", UDPClient: "firelane", Wakeup: 19 * time.Microsecond,
+		TCPClient: "wireguard-go", UDPClient: "firelane", Wakeup: Wakeup{SameCPU: 2000, SameLatency: 2100, CrossCPU: 19000, CrossLatency: 12000},
 		InMemory: []Benchmark{{Package: "example.org/p", Name: "Open/8-2", Iterations: 10, Metrics: []Metric{{"ns/op", 123.5}, {"allocs/op", 0}}}},
 	}
 	for rep := 1; rep <= 2; rep++ {

@@ -13,12 +13,14 @@ type Run struct {
 	Date    time.Time
 	// Seconds is how long each measurement ran; Reps how often.
 	Seconds, Reps int
+	// Burst is how many packets a saturating UDP sender handed over in one system call.
+	Burst int
 	// Gateways in the order they alternated; the first one's ratios to the others are reported.
 	Gateways []Version
 	// TCPClient and UDPClient are what the tunnel's other end was, for every gateway.
 	TCPClient, UDPClient string
-	// Wakeup is what waking a thread on another core costs in CPU; zero when it was not measured.
-	Wakeup time.Duration
+	// Wakeup is what waking a thread costs on this machine.
+	Wakeup Wakeup
 	// InMemory are the results of the Go benchmarks.
 	InMemory []Benchmark
 	// InMemoryError says why there are none, if they failed.
@@ -32,6 +34,12 @@ type Machine struct {
 	Cores  int
 	Kernel string
 	Go     string
+}
+
+// Wakeup is what one wake-up of a sleeping thread costs in CPU time and takes until it runs, on
+// the same core and on another; zero when there is no other.
+type Wakeup struct {
+	SameCPU, SameLatency, CrossCPU, CrossLatency time.Duration
 }
 
 // Version names a gateway and what exactly it was built from.
@@ -86,6 +94,9 @@ type Sample struct {
 	UDPErrors UDPErrors
 	// Switches are the gateway's voluntary context switches.
 	Switches uint64
+	// Elsewhere is the share of the machine, 0 to 1, that went to processes outside the test and
+	// to the hypervisor: a sample with much of it is not worth much.
+	Elsewhere float64
 }
 
 // UDPErrors are the kernel's counters of UDP datagrams lost at sockets.

@@ -43,6 +43,17 @@ func (r *Run) of(f figure, row string, mtu int, gateway string) Spread {
 	return spread(values)
 }
 
+// each lists a figure of all successful samples.
+func (r *Run) each(f figure) []float64 {
+	var values []float64
+	for _, s := range r.Samples {
+		if s.Error == "" {
+			values = append(values, f(s))
+		}
+	}
+	return values
+}
+
 // rows lists the rows of the run at one MTU in the order they were measured.
 func (r *Run) rows(mtu int) []Row {
 	var rows []Row

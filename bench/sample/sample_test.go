@@ -70,3 +70,15 @@ func TestOwnUsageGrowsWithWork(t *testing.T) {
 		t.Errorf("peak memory %d, error %v", rss, err)
 	}
 }
+
+func TestBusyLeavesIdleTimeOut(t *testing.T) {
+	got, err := parseBusy("cpu  1 2 4 1000 2000 8 16 32 64 128\ncpu0 9 9 9\n")
+	if want := 63 * tick; err != nil || got != want {
+		t.Errorf("got %v, %v; want %v", got, err, want)
+	}
+	for _, bad := range []string{"", "cpu 1 2 3", "cpu a b c d e f g h", "intr 1 2 3 4 5 6 7 8"} {
+		if _, err := parseBusy(bad); err == nil {
+			t.Errorf("%q was accepted", bad)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -107,7 +108,7 @@ func TestDescriptorsFromOutside(t *testing.T) {
 				if err := c.Wait(); err != nil {
 					t.Fatalf("%v: %s", err, &stderr)
 				}
-				p.pid = child(t)
+				p.pid = running(t, "other0")
 				p.wait = func() (int, error) { return reap(p.pid) }
 			}
 			await(t, "an answer", func() bool { return ask("given0") == nil })
@@ -220,29 +221,29 @@ func answering(t *testing.T, name string) int {
 	return int(cred.Pid)
 }
 
-// child returns the one process that has become a child of this one.
-func child(t *testing.T) int {
+// running returns the one process with an argument in its command line.
+func running(t *testing.T, arg string) int {
 	t.Helper()
-	tasks, err := filepath.Glob("/proc/self/task/*/children")
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var all []string
-	for _, task := range tasks {
-		text, err := os.ReadFile(task)
-		if err != nil && !errors.Is(err, os.ErrNotExist) { // a thread that ended
+	var pids []int
+	for _, file := range files {
+		line, err := os.ReadFile(file)
+		if err != nil || !slices.Contains(strings.Split(string(line), "\x00"), arg) {
+			continue // ended meanwhile, or another program
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		if err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, strings.Fields(string(text))...)
+		pids = append(pids, pid)
 	}
-	if len(all) != 1 {
-		t.Fatalf("want one child, got %v", all)
+	if len(pids) != 1 {
+		t.Fatalf("want one process for %s, got %v", arg, pids)
 	}
-	pid, err := strconv.Atoi(all[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pid
+	return pids[0]
 }
 
 // reap waits, for a limited time, for a process that went to the background.

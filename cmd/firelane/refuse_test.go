@@ -29,9 +29,12 @@ func program(t *testing.T, env []string, args ...string) *exec.Cmd {
 	t.Cleanup(cancel)
 	c := exec.CommandContext(ctx, self, args[1:]...)
 	c.Args[0] = args[0]
-	c.Env = append(append(os.Environ(), envProgram+"=1"), env...)
+	c.Env = append(append(os.Environ(), envProgram+"=1", promptEnd()), env...)
 	return c
 }
+
+// promptEnd keeps a program built with the race detector from sleeping a second before it exits.
+func promptEnd() string { return "GORACE=atexit_sleep_ms=0 " + os.Getenv("GORACE") }
 
 // refused runs c, which must fail with code and one line on standard error, and returns the line.
 func refused(t *testing.T, c *exec.Cmd, code int) string {

@@ -76,7 +76,7 @@ func newTools(t *testing.T) tools {
 func (x tools) run(args ...string) (string, error) {
 	c := exec.CommandContext(x.t.Context(), args[0], args[1:]...)
 	c.Dir = x.dir
-	c.Env = append(os.Environ(), envProgram+"=1", "WG_QUICK_USERSPACE_IMPLEMENTATION="+wgName, "PATH="+x.dir+":"+os.Getenv("PATH"))
+	c.Env = append(os.Environ(), envProgram+"=1", promptEnd(), "WG_QUICK_USERSPACE_IMPLEMENTATION="+wgName, "PATH="+x.dir+":"+os.Getenv("PATH"))
 	out, err := c.CombinedOutput()
 	return string(out), err
 }

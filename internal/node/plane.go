@@ -20,12 +20,12 @@ import (
 
 // Sizes per worker.
 const (
-	// slabsPerWorker are a worker's receive, read and send batches (8 + 16 + 32 slabs) and some
-	// slack; 4 MiB of address space, of which only what is used becomes memory.
-	slabsPerWorker = 64
+	// slabsPerWorker are a worker's receive, read and send batches (64 + 64 + 32 slabs) and some
+	// slack; 10 MiB of address space, of which only what is used becomes memory.
+	slabsPerWorker = 168
 	// cacheSlabs is the worker's own stock: all it needs at a time, so that the shared ring is
 	// out of the picture in steady state.
-	cacheSlabs = 64
+	cacheSlabs = 160
 	// signalSlots bounds the handshake messages that wait for control: three times the limit on
 	// handshakes in the works, for bursts. 0.8 MiB.
 	signalSlots = 512

@@ -170,7 +170,7 @@ func TestLinkLocalAddressesCarryTheirZone(t *testing.T) {
 	src, dst := netip.MustParseAddr("fe80::1"), netip.MustParseAddr("fe80::2")
 	out := batch.Train{Buf: pattern(3000, 1), Stride: 1000, Remote: netip.AddrPortFrom(dst.WithZone(nearZone), g.Port()),
 		Local: netip.AddrPortFrom(src.WithZone(nearZone), from.port)}
-	sendAll(t, from, out)
+	sendUntilHeard(t, from, to, out)
 	in := recvBytes(t, to, newBatch(t, 4), 3000)[0]
 	if want := netip.AddrPortFrom(src.WithZone(farZone), from.port); in.Remote != want {
 		t.Errorf("from %v, want %v", in.Remote, want)
@@ -178,7 +178,7 @@ func TestLinkLocalAddressesCarryTheirZone(t *testing.T) {
 	if want := netip.AddrPortFrom(dst.WithZone(farZone), g.Port()); in.Local != want {
 		t.Errorf("to %v, want %v", in.Local, want)
 	}
-	sendAll(t, to, batch.Train{Buf: pattern(100, 1), Stride: 100, Remote: in.Remote, Local: in.Local})
+	sendUntilHeard(t, to, from, batch.Train{Buf: pattern(100, 1), Stride: 100, Remote: in.Remote, Local: in.Local})
 	back := recvBytes(t, from, newBatch(t, 4), 100)[0]
 	if back.Remote != out.Remote || back.Local != out.Local || from.Stats().SourceGone+to.Stats().SourceGone != 0 {
 		t.Errorf("the answer came from %v to %v, want %v and %v", back.Remote, back.Local, out.Remote, out.Local)
@@ -187,6 +187,20 @@ func TestLinkLocalAddressesCarryTheirZone(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { getAddr(&sa, unix.SizeofSockaddrInet6, &to.in.zones) }); n != 0 {
 		t.Errorf("%v allocations for a known zone, want 0", n)
 	}
+}
+
+// sendUntilHeard repeats a train until it arrives: an end of a veth pair drops everything until
+// the kernel has noticed, some time after the other end came up, that there is a carrier.
+func sendUntilHeard(t *testing.T, from, to *Socket, train batch.Train) {
+	t.Helper()
+	for range 200 {
+		sendAll(t, from, train)
+		fds := []unix.PollFd{{Fd: int32(to.Fd()), Events: unix.POLLIN}}
+		if n, _ := unix.Poll(fds, 20); n == 1 {
+			return
+		}
+	}
+	t.Fatal("nothing arrived in four seconds")
 }
 
 func TestALimitIsRaisedButNeverLowered(t *testing.T) {

@@ -12,8 +12,8 @@ import (
 )
 
 // recvSlots is how many messages one Recv takes at most, whatever the batch could hold: with
-// UDP_GRO that is up to 8 MiB a call, more than a turn's budget.
-const recvSlots = 128
+// UDP_GRO that is up to 4 MiB a call, more than a turn's budget.
+const recvSlots = 64
 
 // receiver is the memory of one socket's receive calls. Headers point into the arrays for good;
 // only the iovecs change with the batch.
@@ -49,7 +49,7 @@ func (r *receiver) rearm(i int) {
 }
 
 // Recv resets b and fills it with what one recvmmsg delivers, at most b.Cap() trains and at most
-// 128. It never waits: nothing to receive is no trains and no error. Their bytes are lent by b
+// 64. It never waits: nothing to receive is no trains and no error. Their bytes are lent by b
 // and valid until b is reset.
 //
 // Remote is the sender (zone: decimal interface index), Local our address with the socket's

@@ -142,6 +142,7 @@ func addDummyAddrs(t *testing.T, prefixes ...string) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		addr.Flags = unix.IFA_F_NODAD // usable at once
 		if err := netlink.AddrAdd(lo, addr); err != nil {
 			t.Fatal(err)
 		}

@@ -56,6 +56,29 @@ const (
 	dropCount
 )
 
+// String names the reason as metrics do.
+func (why Drop) String() string {
+	names := [dropCount]string{
+		DropNotHandshake: "DropNotHandshake", DropMac1: "DropMac1", DropLoad: "DropLoad",
+		DropSource: "DropSource", DropBusy: "DropBusy", DropNoHandshake: "DropNoHandshake",
+		DropUnknownPeer: "DropUnknownPeer", DropForged: "DropForged", DropReplayed: "DropReplayed",
+		DropFlood: "DropFlood", DropStale: "DropStale",
+	}
+	if why >= dropCount {
+		return "DropUnnamed"
+	}
+	return names[why]
+}
+
+// Drops returns all reasons, for who shows the counters.
+func Drops() []Drop {
+	all := make([]Drop, dropCount)
+	for i := range all {
+		all[i] = Drop(i)
+	}
+	return all
+}
+
 // ErrPeer is wrapped by the errors of AddPeer.
 var ErrPeer = errors.New("wireguard peer refused")
 

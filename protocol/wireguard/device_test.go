@@ -179,6 +179,101 @@ func TestPublicKeyOfLowOrderFailsQuietly(t *testing.T) {
 	}
 }
 
+// The peer's initiations arrive and our responses are lost: the sessions that nobody uses must
+// not push out the one that works.
+func TestUnconfirmedSessionsDoNotReplaceTheCurrentOne(t *testing.T) {
+	s := newSim(t, PlainPolicy(), PlainPolicy(), PresharedKey{})
+	a, b := s.hosts[0], s.hosts[1]
+	a.send()
+	s.advance(time.Second)
+	mustShare(t, s)
+	works := b.peer.Current()
+	s.fate = func(from int, msg []byte) []time.Duration {
+		if from == 1 {
+			return nil
+		}
+		return []time.Duration{time.Millisecond}
+	}
+	s.advance(5 * time.Second)
+	a.peer.Initiate(WhyNoReply, s.now)
+	a.settle()
+	s.advance(80 * time.Second)
+	if b.sessions < 10 {
+		t.Fatalf("only %d sessions were made", b.sessions)
+	}
+	if b.live[works.LocalIndex()] != works || b.peer.Current() != works {
+		t.Error("the session in use was replaced")
+	}
+}
+
+func TestResponseGoesWhereThePolicySays(t *testing.T) {
+	for name, c := range map[string]struct {
+		policy Policy
+		source bool
+	}{"plain": {PlainPolicy(), true}, "portal": {PortalICEPolicy(), false}} {
+		s := newSim(t, c.policy, c.policy, PresharedKey{})
+		a, b := s.hosts[0], s.hosts[1]
+		a.peer.Initiate(WhyNominated, s.now)
+		a.settle()
+		b.device.HandleMessage(s.inFlight[0].msg, a.addr(), s.now)
+		var out Output
+		for range 3 { // read, answer, send
+			b.device.Drain(&out)
+			for _, j := range out.Jobs {
+				b.device.HandleJob(j.Run(), s.now)
+			}
+		}
+		if len(out.Datagrams) != 1 || len(out.NewSessions) != 1 {
+			t.Fatalf("%s: %d datagrams, %d sessions", name, len(out.Datagrams), len(out.NewSessions))
+		}
+		if d := out.Datagrams[0]; d.Peer != b.peer || (d.To == a.addr()) != c.source || d.To.IsValid() != c.source {
+			t.Errorf("%s: response to %v", name, d.To)
+		}
+		if e := out.NewSessions[0]; e.Endpoint != a.addr() || e.Confirmed {
+			t.Errorf("%s: endpoint %v, confirmed %v", name, e.Endpoint, e.Confirmed)
+		}
+	}
+}
+
+// What strangers cause is bounded: whoever never returns results gets no more jobs.
+func TestJobsCausedByMessagesAreBounded(t *testing.T) {
+	policy := PlainPolicy()
+	policy.HandshakeBudget, policy.LoadJobs = 1<<20, 1<<20
+	s := newSim(t, PlainPolicy(), policy, PresharedKey{})
+	s.hosts[0].send()
+	msg := s.inFlight[0].msg
+	d := s.hosts[1].device
+	for range 3 * maxIncomingJobs {
+		d.HandleMessage(msg, s.hosts[0].addr(), s.now)
+	}
+	if len(d.out.Jobs) != maxIncomingJobs || d.Dropped(DropBusy) != 2*maxIncomingJobs {
+		t.Errorf("%d jobs, %d refused", len(d.out.Jobs), d.Dropped(DropBusy))
+	}
+	var out Output
+	d.Drain(&out)
+	for _, j := range out.Jobs { // all claim to come from one peer
+		d.HandleJob(j.Run(), s.now)
+	}
+	if len(d.out.Jobs) != maxAnswering {
+		t.Errorf("%d examined at a time in one peer's name, want %d", len(d.out.Jobs), maxAnswering)
+	}
+	s.hosts[1].settle()
+	if s.hosts[1].sessions != 1 || d.incoming != 0 {
+		t.Errorf("%d sessions, %d jobs unaccounted for", s.hosts[1].sessions, d.incoming)
+	}
+}
+
+func TestEveryDropHasAName(t *testing.T) {
+	seen := map[string]bool{}
+	for _, why := range Drops() {
+		if name := why.String(); len(name) < 5 || seen[name] {
+			t.Errorf("drop %d is called %q", why, name)
+		} else {
+			seen[name] = true
+		}
+	}
+}
+
 // Both sides start at the same instant: both handshakes may complete, and both sides must end
 // with sessions the other one has.
 func TestSimultaneousInitiationsConverge(t *testing.T) {

@@ -23,6 +23,10 @@ const (
 // workers together can add before they see it. 2^20 is 1024 workers with runs of 1024.
 const takeLimit = RejectAfterMessages - 1<<20
 
+// Scratch is what one goroutine needs to seal or open runs of messages without allocating. The
+// zero value is ready; one goroutine at a time.
+type Scratch = aead.Scratch
+
 // Keypair is what one handshake results in: a key for each direction, and the session indices
 // of both ends. Everything but the send counter is immutable; all methods may be called by any
 // number of goroutines at once.
@@ -80,7 +84,7 @@ func (k *Keypair) Sent() uint64 { return min(k.counter.Load(), takeLimit) }
 // Seal makes finished data messages of a run, in place: it writes the 16-byte headers with
 // counters first, first+1 … as given by Take, and encrypts. Each message holds its plaintext
 // from HeaderSize on and ends with 16 bytes of room. msgs are lent for the call.
-func (k *Keypair) Seal(s *aead.Scratch, msgs [][]byte, first uint64) {
+func (k *Keypair) Seal(s *Scratch, msgs [][]byte, first uint64) {
 	for i, m := range msgs {
 		binary.LittleEndian.PutUint32(m[0:4], uint32(KindData))
 		binary.LittleEndian.PutUint32(m[4:8], k.remote)
@@ -92,7 +96,7 @@ func (k *Keypair) Seal(s *aead.Scratch, msgs [][]byte, first uint64) {
 // Open authenticates and decrypts a run in place. The caller has read counters from the headers
 // (Counter) and has found this keypair by their index. ok[i] tells whether message i is genuine;
 // replays are genuine too, so Window.Accept comes next.
-func (k *Keypair) Open(s *aead.Scratch, msgs [][]byte, counters []uint64, ok []bool) {
+func (k *Keypair) Open(s *Scratch, msgs [][]byte, counters []uint64, ok []bool) {
 	k.receive.Open(s, msgs, counters, ok)
 }
 

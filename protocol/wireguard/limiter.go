@@ -30,9 +30,9 @@ func (l *loadMeter) loaded(waiting int, now time.Time) bool {
 }
 
 const (
-	// sourceRate and sourceBurst bound the initiations of one source that has proved its
-	// address while the device is loaded: a household of peers behind one address may start
-	// together, nobody needs more.
+	// sourceRate and sourceBurst bound the handshake messages of one source that has proved
+	// its address while the device is loaded: a household of peers behind one address may
+	// start together, nobody needs more.
 	sourceRate  = 20 // per second
 	sourceBurst = 5
 	// maxSources bounds the table, at about 100 bytes each. An entry is only made for a source

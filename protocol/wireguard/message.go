@@ -24,6 +24,7 @@ const (
 	ResponseSize   = 92
 	CookieSize     = 64
 	HeaderSize     = aead.HeaderSize // of a data message: type, receiver index, counter
+	TagSize        = aead.TagSize    // of a data message: authenticator at its end
 	DataMinSize    = aead.Overhead   // an empty data message, the keepalive
 )
 

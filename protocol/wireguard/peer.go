@@ -65,6 +65,10 @@ func (p *Peer) PublicKey() PublicKey { return p.public }
 // ConnectionID returns the upper 24 bits of our session indices for this peer.
 func (p *Peer) ConnectionID() uint32 { return p.conn }
 
+// LastHandshake returns when the newest session was made that the other side is known to have;
+// zero for never. It outlives the session.
+func (p *Peer) LastHandshake() time.Time { return p.handshakeAt }
+
 // SetPresharedKey replaces the preshared key; it counts from the next handshake on.
 func (p *Peer) SetPresharedKey(psk PresharedKey) { p.psk = psk }
 
@@ -98,13 +102,16 @@ func (p *Peer) Sessions() int {
 	return n
 }
 
-// nextIndex hands out a session index that no live session or open handshake has.
+// nextIndex hands out a session index that no live session or open handshake has, and whose slot
+// is not that of the current session: initiations whose responses are lost would otherwise push
+// out the one session that works.
 func (p *Peer) nextIndex() uint32 {
 	for {
 		p.number++
 		index := p.conn<<sessionNumberBits | uint32(p.number)
 		s := p.sessions[index%maxSessions]
-		if (s == nil || s.keypair.local != index) && p.openHandshakeAny(index) == nil {
+		free := s == nil || s.keypair.local != index && s != p.current()
+		if free && p.openHandshakeAny(index) == nil {
 			return index
 		}
 	}
@@ -289,6 +296,9 @@ func (p *Peer) install(k *Keypair, confirmed bool, from netip.AddrPort, now time
 	p.established++
 	p.sessions[slot] = &session{keypair: k, confirmed: confirmed, order: p.established}
 	p.wipeAt = now.Add(p.device.policy.noSession())
+	if confirmed {
+		p.handshakeAt = now
+	}
 	out := &p.device.out
 	out.NewSessions = append(out.NewSessions,
 		SessionEvent{Peer: p, Keypair: k, Confirmed: confirmed, Endpoint: from})

@@ -41,7 +41,8 @@ type timers struct {
 	persistent time.Duration
 	persistAt  time.Time
 
-	wipeAt time.Time // three times RejectAfterTime after the last session
+	wipeAt      time.Time // three times RejectAfterTime after the last session
+	handshakeAt time.Time // the newest confirmed session was made
 }
 
 // Why is the reason for an initiation.
@@ -199,6 +200,7 @@ func (p *Peer) confirm(index uint32) {
 		return
 	}
 	s.confirmed = true
+	p.handshakeAt = later(p.handshakeAt, s.keypair.created)
 	if p.attempting() && !s.keypair.created.Before(p.attemptSince) {
 		p.completed()
 	}
@@ -346,11 +348,17 @@ func (p *Peer) expire(why ExpiryReason) {
 	p.device.out.Expired = append(p.device.out.Expired, Expiry{Peer: p, Why: why})
 }
 
-// resetTimers stops everything but persistent keepalives.
+// resetTimers stops everything but persistent keepalives and the look that arms the bell.
 func (p *Peer) resetTimers(now time.Time) {
-	persistent, wakeAt, heapAt := p.persistent, p.wakeAt, p.heapAt
-	p.timers = timers{persistent: persistent, wakeAt: wakeAt, heapAt: heapAt, quiet: true}
-	if persistent > 0 {
-		p.persistAt = now.Add(persistent)
+	was := p.timers
+	p.timers = timers{
+		persistent: was.persistent, handshakeAt: was.handshakeAt,
+		wakeAt: was.wakeAt, heapAt: was.heapAt, quiet: was.quiet, checkAt: was.checkAt,
+	}
+	if p.persistent > 0 {
+		p.persistAt = now.Add(p.persistent)
+	}
+	if p.device.policy.ExpireWithoutSession {
+		p.wipeAt = now.Add(p.device.policy.noSession())
 	}
 }
