@@ -28,6 +28,9 @@ var contenders = []contender{
 	{name: tailscale, pkg: "github.com/tailscale/wireguard-go", module: "github.com/tailscale/wireguard-go"},
 }
 
+// singlesClient is the other end of rows whose datagrams arrive one by one.
+var singlesClient = contender{name: firelane + "-singles", pkg: "./cmd/firelane", args: []string{"wg", "--no-gso"}}
+
 func contenderNamed(name string) (contender, error) {
 	var names []string
 	for _, c := range contenders {

@@ -171,7 +171,7 @@ func (o *options) build(ctx context.Context, root string) (map[string]topology.C
 		return nil, err
 	}
 	built := map[string]topology.Command{}
-	for _, c := range append([]contender{o.tcpClient, o.udpClient}, o.gateways...) {
+	for _, c := range append([]contender{o.tcpClient, o.udpClient, singlesClient}, o.gateways...) {
 		if _, ok := built[c.name]; ok {
 			continue
 		}
@@ -187,7 +187,7 @@ func (o *options) build(ctx context.Context, root string) (map[string]topology.C
 
 func (o *options) plan(built map[string]topology.Command) *plan {
 	p := &plan{
-		tcpClient: built[o.tcpClient.name], udpClient: built[o.udpClient.name],
+		tcpClient: built[o.tcpClient.name], udpClient: built[o.udpClient.name], singlesClient: built[singlesClient.name],
 		rows: matching(o.rows), mtus: o.mtus, reps: o.reps,
 		knobs: knobs{length: time.Duration(o.seconds) * time.Second, burst: o.burst}, progress: os.Stderr,
 	}

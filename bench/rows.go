@@ -36,6 +36,7 @@ func allRows() []row {
 		udpRow(bigPayload, 0, false), udpRow(bigPayload, 0, true),
 		udpRow(smallPayload, 0, false), udpRow(smallPayload, 0, true),
 		udpRow(bigPayload, pacedPackets, false), udpRow(bigPayload, pacedPackets, true),
+		singly(udpRow(bigPayload, 0, false)), singly(udpRow(smallPayload, 0, false)),
 	)
 }
 
@@ -84,6 +85,14 @@ func udpRow(payload, rate int, down bool) row {
 		s.Inversions, s.Jitter, s.SinkDrops = got.Inversions, got.JitterNS/1e3, got.Drops
 		return err
 	}}
+}
+
+// singly is the same row from a client that sends datagrams one by one.
+func singly(r row) row {
+	r.Name += "-singles"
+	r.Title += ", singly"
+	r.Singles = true
+	return r
 }
 
 func pingRow() row {

@@ -14,6 +14,7 @@ import (
 type plan struct {
 	gateways             []topology.Command
 	tcpClient, udpClient topology.Command
+	singlesClient        topology.Command
 	rows                 []row
 	mtus                 []int
 	reps                 int
@@ -87,7 +88,10 @@ func (p *plan) cell(ctx context.Context, gateway topology.Command, mtu int) (sam
 // useClient makes sure the client that the row needs runs and reaches the server.
 func (p *plan) useClient(ctx context.Context, n *topology.Network, r row, current *string) error {
 	want := p.tcpClient
-	if r.Kind == report.UDP {
+	switch {
+	case r.Singles:
+		want = p.singlesClient
+	case r.Kind == report.UDP:
 		want = p.udpClient
 	}
 	if *current == want.Name {

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/firelane/firelane/fib"
@@ -49,7 +49,8 @@ type Static struct {
 	lost   Losses
 
 	routes  *fib.Routes
-	arrived localAddrs
+	most    int // prefixes: fib.MaxPrefixes, fewer in tests
+	arrived arrivals
 	scratch aead.Scratch
 	wire    wireguard.Output
 	out     Output
@@ -65,6 +66,10 @@ type Losses struct {
 	NoPath uint64
 	// NotHandshake: outer datagrams for control that are no handshake message.
 	NotHandshake uint64
+	// KeyExhausted: messages to a peer whose session's counters are used up.
+	KeyExhausted uint64
+	// Late: packets and messages that came when their peer was gone or the link was down.
+	Late uint64
 }
 
 // NewStatic returns a machine without key or peers, its link down.
@@ -77,11 +82,24 @@ func NewStatic(cfg StaticConfig, now time.Time) *Static {
 		byWire: make(map[*wireguard.Peer]*staticPeer),
 		byFib:  make(map[*fib.Peer]*staticPeer),
 		routes: cfg.Table.Routes(),
+		most:   fib.MaxPrefixes,
 	}
 }
 
 // Losses returns the counters of what was dropped.
 func (s *Static) Losses() Losses { return s.lost }
+
+// Size is how much a static machine holds at one time.
+type Size struct{ Peers, Sessions, Kept int }
+
+// Size returns the number of peers, of their live sessions, and of packets that wait for one.
+func (s *Static) Size() Size {
+	n := Size{Peers: len(s.peers), Kept: s.kept}
+	for _, p := range s.peers {
+		n.Sessions += len(p.sessions)
+	}
+	return n
+}
 
 // Device returns the handshake machine, for its counters.
 func (s *Static) Device() *wireguard.Device { return s.device }
@@ -99,6 +117,7 @@ func (s *Static) HandleLink(up bool, mtu int, now time.Time) {
 	if !up {
 		s.device.SetPrivateKey(s.key, now)
 		for _, p := range s.inOrder() {
+			p.wire.SetPersistentKeepalive(0, now)
 			s.dropKept(p)
 		}
 		s.pump(now)
@@ -113,6 +132,7 @@ func (s *Static) HandleLink(up bool, mtu int, now time.Time) {
 // HandleDatagram takes an outer datagram that the loops handed up.
 func (s *Static) HandleDatagram(d Datagram, now time.Time) {
 	if !s.up {
+		s.lost.Late++
 		return
 	}
 	if wireguard.Kind(d.Bytes) == wireguard.KindInvalid {
@@ -129,14 +149,18 @@ func (s *Static) HandleDatagram(d Datagram, now time.Time) {
 func (s *Static) HandlePacket(to *fib.Peer, b []byte, now time.Time) {
 	p := s.byFib[to]
 	if p == nil || !s.up {
+		s.lost.Late++
 		return
 	}
-	if _, session, v := to.NextHop(s.nanos(now)); v == fib.Pass {
+	s.observe(p, now)
+	if session := s.newest(p); session != nil && now.Before(session.Keys.SendUntil()) {
 		s.seal(p, session, b, now) // the session came while the packet was on its way here
-		return
+	} else {
+		s.keep(p, b)
+		if !p.wire.Initiate(wireguard.WhyData, now) {
+			s.dropKept(p) // without a private key no session can come
+		}
 	}
-	s.keep(p, b)
-	p.wire.Initiate(wireguard.WhyData, now)
 	s.pump(now)
 }
 
@@ -144,28 +168,19 @@ func (s *Static) HandlePacket(to *fib.Peer, b []byte, now time.Time) {
 // from is where its message came from, and which address of ours it was sent to.
 func (s *Static) HandleWish(to *fib.Peer, session *fib.Session, w fib.Wish, from Datagram, now time.Time) {
 	p := s.byFib[to]
-	if p == nil {
-		return
+	if p == nil || !s.up {
+		return // what was noticed ended with the peer, or with the link
 	}
 	if w&fib.WishRoam != 0 {
 		s.arrived.note(from.Remote, from.Local.Addr())
 		s.setPath(p, from.Remote)
 	}
-	confirmed := uint32(0)
-	if w&fib.WishConfirmed != 0 && session != nil {
-		confirmed = session.Index
-		p.lastHandshake = now
-		s.change(fib.SetCurrent{Session: session})
-	}
-	p.wire.Observe(s.activity(p, confirmed), now)
-	if w&fib.WishRekey != 0 {
+	s.observe(p, now) // sees what WishConfirmed and WishTimers tell
+	if w&fib.WishRekey != 0 && session != nil && session == s.newest(p) {
 		p.wire.Initiate(wireguard.WhyRekey, now)
 	}
-	if w&fib.WishSession != 0 {
-		p.wire.Initiate(wireguard.WhyData, now)
-	}
-	if confirmed != 0 {
-		s.release(p, session, now)
+	if w&fib.WishSession != 0 && !p.wire.Initiate(wireguard.WhyData, now) {
+		p.fib.Unwanted()
 	}
 	s.pump(now)
 }
@@ -180,7 +195,7 @@ func (s *Static) HandleJob(r wireguard.JobResult, now time.Time) {
 func (s *Static) HandleTimeout(now time.Time) {
 	for _, w := range s.device.Due(now) {
 		if p := s.byWire[w]; p != nil {
-			w.Observe(s.activity(p, 0), now)
+			s.observe(p, now)
 		}
 	}
 	s.device.HandleTimeout(now)
@@ -224,7 +239,6 @@ func (s *Static) pump(now time.Time) {
 		for _, e := range s.wire.Expired {
 			if p := s.byWire[e.Peer]; p != nil {
 				s.dropKept(p)
-				p.fib.Unwanted()
 			}
 		}
 		if at, ok := s.device.NextTimeout(); !ok || at.After(now) {
@@ -243,7 +257,27 @@ func (s *Static) rest(p *staticPeer, now time.Time) {
 		return
 	}
 	p.fib.Rest()
-	p.wire.Observe(s.activity(p, 0), now)
+	s.observe(p, now)
+}
+
+// observe shows the handshake machine a peer's stamps and the sessions that the peer has confirmed
+// since the last look. A bell that was lost is thus made up for by the next look.
+func (s *Static) observe(p *staticPeer, now time.Time) {
+	p.wire.Observe(s.activity(p), now)
+	for i := 0; i < len(p.awaited); {
+		session := p.awaited[i]
+		if !session.Confirmed() {
+			i++
+			continue
+		}
+		p.awaited = slices.Delete(p.awaited, i, i+1)
+		p.wire.Observe(wireguard.Activity{Confirmed: session.Index}, now)
+		p.lastHandshake = p.wire.LastHandshake()
+		if session == s.newest(p) { // not if a handshake of ours was complete before the peer's message
+			s.change(fib.SetCurrent{Session: session})
+			s.release(p, session, now)
+		}
+	}
 }
 
 func (s *Static) change(c fib.Change) { s.out.Changes = append(s.out.Changes, c) }
@@ -252,14 +286,13 @@ func (s *Static) change(c fib.Change) { s.out.Changes = append(s.out.Changes, c)
 func (s *Static) nanos(t time.Time) int64 { return t.Sub(s.cfg.Epoch).Nanoseconds() }
 
 // activity reads a peer's stamps for the handshake machine.
-func (s *Static) activity(p *staticPeer, confirmed uint32) wireguard.Activity {
+func (s *Static) activity(p *staticPeer) wireguard.Activity {
 	a := p.fib.Activity()
 	return wireguard.Activity{
 		DataSent:     s.instant(a.DataSent),
 		DataReceived: s.instant(a.DataReceived),
 		Sent:         s.instant(a.Sent),
 		Received:     s.instant(a.Received),
-		Confirmed:    confirmed,
 	}
 }
 
@@ -273,32 +306,3 @@ func (s *Static) instant(ns int64) time.Time {
 func configError(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", ErrConfig, fmt.Errorf(format, args...))
 }
-
-// localAddrs remembers which address of ours the newest remotes wrote to, so that answers leave
-// from there: the handshake machine knows remotes only. Bounded, newest first to stay.
-type localAddrs struct {
-	local map[netip.AddrPort]netip.Addr
-	order []netip.AddrPort
-	next  int
-}
-
-// maxLocalAddrs bounds localAddrs: a handshake's answer leaves within milliseconds, and a flood of
-// initiations from forged sources can at worst make an answer leave from the kernel's choice.
-const maxLocalAddrs = 1024
-
-func (l *localAddrs) note(remote netip.AddrPort, local netip.Addr) {
-	if _, known := l.local[remote]; known {
-		l.local[remote] = local
-		return
-	}
-	if l.local == nil {
-		l.local = make(map[netip.AddrPort]netip.Addr, maxLocalAddrs)
-		l.order = make([]netip.AddrPort, maxLocalAddrs)
-	}
-	delete(l.local, l.order[l.next])
-	l.local[remote] = local
-	l.order[l.next] = remote
-	l.next = (l.next + 1) % maxLocalAddrs
-}
-
-func (l *localAddrs) of(remote netip.AddrPort) netip.Addr { return l.local[remote] }

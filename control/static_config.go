@@ -109,6 +109,11 @@ func (s *Static) setPrivateKey(key wireguard.PrivateKey, now time.Time) {
 		s.remove(p, now) // nobody is a peer of itself
 	}
 	s.device.SetPrivateKey(key, now)
+	for _, p := range s.inOrder() {
+		if len(p.kept) == 0 || !p.wire.Initiate(wireguard.WhyData, now) {
+			s.dropKept(p) // the attempt that packets waited for has ended with the old key
+		}
+	}
 }
 
 func (s *Static) configurePeer(c *PeerChange, now time.Time) error {
@@ -133,6 +138,7 @@ func (s *Static) configurePeer(c *PeerChange, now time.Time) error {
 	if c.PresharedKey != nil {
 		p.psk = *c.PresharedKey
 	}
+	s.arrived.forget(c.Endpoint) // the kernel shall choose anew where to send from
 	s.setPath(p, c.Endpoint)
 	if err := s.configureAllowed(p, c); err != nil {
 		return err
@@ -202,14 +208,17 @@ func (s *Static) configureAllowed(p *staticPeer, c *PeerChange) error {
 	}
 	for _, a := range c.Allowed {
 		prefix := a.Prefix.Masked()
+		if !prefix.IsValid() {
+			return configError("add allowed IP: %v is no prefix", a.Prefix)
+		}
 		owner := s.byFib[s.routes.Owner(prefix)]
 		switch {
 		case a.Remove && owner == p:
 			s.routes = s.routes.Without(prefix)
 			p.disallow(prefix)
 		case a.Remove || owner == p:
-		case owner == nil && s.routes.Len() >= fib.MaxPrefixes:
-			return configError("add allowed IP: there are %d already, the most one device takes", fib.MaxPrefixes)
+		case owner == nil && s.routes.Len() >= s.most:
+			return configError("add allowed IP: there are %d already, the most one device takes", s.most)
 		default:
 			if owner != nil {
 				owner.disallow(prefix)

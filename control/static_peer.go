@@ -26,6 +26,7 @@ type staticPeer struct {
 	keepalive     time.Duration
 	allowed       []netip.Prefix
 	sessions      map[uint32]*fib.Session // by local index; at most fib.SessionsPerPeer
+	awaited       []*fib.Session          // those of them not known to be confirmed, oldest first
 	lastHandshake time.Time
 	kept          [][]byte // oldest first
 }
@@ -55,6 +56,7 @@ func (s *Static) publish(e wireguard.SessionEvent, now time.Time) {
 	s.change(fib.PutSession{Session: session})
 	s.setPath(p, e.Endpoint)
 	if !e.Confirmed {
+		p.awaited = append(p.awaited, session)
 		s.change(fib.SetNext{Session: session})
 		return
 	}
@@ -73,6 +75,7 @@ func (s *Static) withdraw(w wireguard.Withdrawn) {
 	}
 	if session := p.sessions[w.LocalIndex]; session != nil {
 		delete(p.sessions, w.LocalIndex)
+		p.awaited = slices.DeleteFunc(p.awaited, func(a *fib.Session) bool { return a == session })
 		s.change(fib.DelSession{Session: session})
 	}
 }
@@ -117,11 +120,12 @@ func (s *Static) release(p *staticPeer, session *fib.Session, now time.Time) boo
 	return sent
 }
 
-// dropKept gives up what waits for a peer's session.
+// dropKept gives up what waits for a peer's session, and lets the next packet ask again.
 func (s *Static) dropKept(p *staticPeer) {
 	s.lost.KeptExpired += uint64(len(p.kept))
 	s.kept -= len(p.kept)
 	p.kept = nil
+	p.fib.Unwanted()
 }
 
 // sendKeepalive seals an empty message under the newest session.
@@ -143,7 +147,8 @@ func (s *Static) newest(p *staticPeer) *fib.Session {
 	return p.sessions[k.LocalIndex()]
 }
 
-// seal queues a data message around b, padded to 16 bytes; an empty b makes a keepalive.
+// seal queues a data message around b, padded as the peer's messages are; an empty b makes a
+// keepalive.
 func (s *Static) seal(p *staticPeer, session *fib.Session, b []byte, now time.Time) bool {
 	if p.path == nil {
 		s.lost.NoPath++
@@ -151,9 +156,13 @@ func (s *Static) seal(p *staticPeer, session *fib.Session, b []byte, now time.Ti
 	}
 	first, ok := session.Keys.Take(1)
 	if !ok {
+		s.lost.KeyExhausted++
 		return false
 	}
-	padded := min((len(b)+15)&^15, max(len(b), s.cfg.Table.MTU()))
+	padded := len(b)
+	if p.fib.Pad {
+		padded = min((len(b)+15)&^15, max(len(b), s.cfg.Table.MTU()))
+	}
 	msg := make([]byte, wireguard.DataMinSize+padded)
 	copy(msg[wireguard.HeaderSize:], b)
 	session.Keys.Seal(&s.scratch, [][]byte{msg}, first)
@@ -184,9 +193,11 @@ func (s *Static) sendHandshake(d wireguard.Datagram) {
 }
 
 func (s *Static) send(to netip.AddrPort, local netip.Addr, b []byte) {
-	if s.up {
-		s.out.Datagrams = append(s.out.Datagrams, Datagram{Local: netip.AddrPortFrom(local, 0), Remote: to, Bytes: b})
+	if !s.up {
+		s.lost.Late++
+		return
 	}
+	s.out.Datagrams = append(s.out.Datagrams, Datagram{Local: netip.AddrPortFrom(local, 0), Remote: to, Bytes: b})
 }
 
 // inOrder returns the peers in the order they were made.

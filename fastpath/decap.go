@@ -201,7 +201,7 @@ func (d *Decap) touch(s *fib.Session, t *batch.Train, msgs [][]byte, ok []bool, 
 			packets++
 		}
 	}
-	wish := s.Touch(d.lane, packets, bytes, now) | s.Peer.ArrivedFrom(t.Remote)
+	wish := s.Touch(d.lane, packets, bytes, now) | s.Peer.ArrivedFrom(t.Remote, t.Local.Addr())
 	if wish != 0 {
 		d.wish(s, t, wish)
 	}

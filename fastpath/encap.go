@@ -99,6 +99,10 @@ func (e *Encap) packet(p *batch.Packet, now int64) {
 		e.counts.drop(fib.DropBadOffload, 1)
 		return
 	}
+	if messageSize(e.plan.Size(0), e.padTo(s)) > maxTrainBytes {
+		e.counts.drop(fib.DropOversized, 1)
+		return
+	}
 	n := e.plan.Count()
 	first, ok := s.Keys.Take(n)
 	if !ok {
@@ -135,10 +139,7 @@ func (e *Encap) planCut(super []byte, o *batch.Offload) (ok bool) {
 // It returns the bytes of all messages.
 func (e *Encap) seal(path *fib.Path, s *fib.Session, super []byte, first uint64, n int) (bytes int) {
 	ecn := e.info.TOS & packet.ECNMask
-	padTo := 0
-	if s.Peer.Pad {
-		padTo = e.table.MTU()
-	}
+	padTo := e.padTo(s)
 	for i := 0; i < n; {
 		size := messageSize(e.plan.Size(i), padTo)
 		at, room, fit := e.trains.reserve(path, ecn, size, n-i)
@@ -157,6 +158,14 @@ func (e *Encap) seal(path *fib.Path, s *fib.Session, super []byte, first uint64,
 		i += fit
 	}
 	return bytes
+}
+
+// padTo returns up to which length packets are padded under s, 0 for no padding.
+func (e *Encap) padTo(s *fib.Session) int {
+	if s.Peer.Pad {
+		return e.table.MTU()
+	}
+	return 0
 }
 
 // cut writes packets [i, i+n) of the superpacket to their places in room and notes the messages

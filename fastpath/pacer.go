@@ -1,48 +1,84 @@
 package fastpath
 
-// Wake-up moderation. A wake-up costs its sender and us several microseconds of processor time
-// each, more than a packet does. When they come fast, sleeping for a moment first lets packets
-// gather, and the sender then wakes nobody: nobody waits on the descriptors.
+// Wake-up moderation. A wake-up costs whoever causes it and whoever wakes up several microseconds
+// of processor time each, on a virtual machine more than ten: as much as a dozen packets. While
+// packets come fast, a worker therefore looks for them at intervals instead of waiting for the
+// kernel: they gather meanwhile, nobody is woken for each of them, and what they become on the
+// other side is larger and wakes others less often too. All times are in nanoseconds.
 
 const (
-	// briskGap is the time between two wake-ups, in nanoseconds, below which they count as
-	// brisk. A ping of 1,000 packets per second is not; 31,000 packets per second are.
-	briskGap = 250_000
-	// briskRuns is how many brisk wake-ups in a row start the moderation: an exchange of a few
-	// packets, such as a TCP or TLS handshake, is over by then.
+	// briskGap is the time between two wake-ups below which they count as brisk. 5,000 packets
+	// a second are not, 31,000 are.
+	briskGap = 100_000
+	// briskRuns is by how many brisk wake-ups must outnumber others to start the moderation: an
+	// exchange of a few packets, such as a TCP or TLS handshake, is over by then.
 	briskRuns = 16
-	// patience is how many pauses in a row may bring nothing before the worker goes back to
-	// waiting for the kernel: it bounds what the moderation costs when traffic stops.
+	// briskMost bounds the count, and so how many slow wake-ups end the moderation.
+	briskMost = 2 * briskRuns
+	// idleGap is the time between two wake-ups after which all counting starts anew.
+	idleGap = 10_000_000
+	// fewPackets is what an interval should bring, or it grows; manyPackets what it may bring,
+	// or it shrinks: the tunnel's queue holds 500 packets.
+	fewPackets  = 64
+	manyPackets = 192
+	// shortestPeriod and shortestSleep bound the moderation from below: a sleep has a cost too.
+	shortestPeriod = 50_000
+	shortestSleep  = 10_000
+	// patience is how many intervals in a row may bring next to nothing before the worker goes
+	// back to waiting for the kernel: it bounds what moderation costs when traffic stops.
 	patience = 2
+	// worthIt is how many packets an interval must bring to count as more than next to nothing.
+	worthIt = 3
 )
 
-// pacer decides when to sleep for a moment instead of waiting for the kernel. All times are in
-// nanoseconds.
+// pacer decides when to sleep until the next look for packets instead of waiting for the kernel.
 type pacer struct {
-	longest int64 // the pause; 0 switches moderation off
+	longest int64 // the longest interval; 0 switches moderation off
+	period  int64 // the interval now
 	last    int64 // when the worker was last woken
-	brisk   int   // brisk wake-ups in a row
+	brisk   int   // brisk wake-ups, less others
+	poor    int   // intervals in a row that brought next to nothing
 }
 
 // woken records a wake-up by the kernel.
 func (p *pacer) woken(now int64) {
-	if now-p.last < briskGap {
-		p.brisk++
-	} else {
+	switch gap := now - p.last; {
+	case gap < briskGap:
+		p.brisk = min(p.brisk+1, briskMost)
+	case gap < idleGap:
+		p.brisk = max(p.brisk-1, 0)
+	default:
 		p.brisk = 0
 	}
 	p.last = now
+	p.poor = 0
 }
 
-// pause returns how long to sleep before looking for packets again, 0 for not at all; misses is
-// how many looks in a row found none.
-func (p *pacer) pause(misses int) int64 {
+// rest returns how long to sleep after a turn that began at began, ended at now and carried got
+// packets; 0 to go on at once, and to wait for the kernel if there is nothing. more says that the
+// turn ended at its budget.
+func (p *pacer) rest(got int, more bool, began, now int64) int64 {
 	if p.longest == 0 || p.brisk < briskRuns {
 		return 0
 	}
-	if misses >= patience {
-		p.brisk = briskRuns / 2
-		return 0
+	switch {
+	case got < worthIt:
+		if p.poor++; p.poor >= patience {
+			p.brisk = briskRuns / 2
+			return 0
+		}
+	case got < fewPackets:
+		p.poor = 0
+		p.period += p.period / 4
+	case got > manyPackets:
+		p.poor = 0
+		p.period -= p.period / 4
+	default:
+		p.poor = 0
 	}
-	return p.longest
+	p.period = max(shortestPeriod, min(p.period, p.longest))
+	if sleep := began + p.period - now; !more && sleep >= shortestSleep {
+		return sleep
+	}
+	return 0
 }

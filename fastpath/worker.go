@@ -87,7 +87,8 @@ type Config struct {
 	// Segments is how many segments one train may carry.
 	Segments int
 	Offloads Offloads
-	// Pause is the longest deliberate sleep between batches under load; 0 for none.
+	// Pause is the longest interval at which a busy worker looks for packets instead of being
+	// woken for them; 0 for never.
 	Pause time.Duration
 }
 
@@ -154,28 +155,23 @@ func (w *Worker) Run() error {
 	return nil
 }
 
-// busy works from one wake-up until everything is drained, pausing between batches when the
-// packets come fast enough that more will have gathered.
+// busy works from one wake-up until everything is drained, sleeping between turns while packets
+// come so fast that more will have gathered.
 func (w *Worker) busy(ready uint64) error {
 	now := w.c.Clock()
 	w.pace.woken(now)
-	for misses := 0; !w.stopped.Load(); {
-		if ready == 0 {
-			misses++
-		} else {
-			misses = 0
-			w.turn(ready, now)
-		}
-		pause := w.pace.pause(misses)
-		if pause > 0 {
+	for !w.stopped.Load() {
+		got, more := w.turn(ready, now)
+		sleep := w.pace.rest(got, more, now, w.c.Clock())
+		if sleep > 0 {
 			w.counts.add(Pauses, 1)
-			w.c.Poller.Sleep(time.Duration(pause))
+			w.c.Poller.Sleep(time.Duration(sleep))
 		}
 		var err error
 		if ready, err = w.c.Poller.Wait(0); err != nil {
 			return fmt.Errorf("look for packets: %w", err)
 		}
-		if ready &= tagsMask; ready == 0 && pause == 0 {
+		if ready &= tagsMask; ready == 0 && sleep == 0 {
 			return nil
 		}
 		now = w.c.Clock()
@@ -183,34 +179,43 @@ func (w *Worker) busy(ready uint64) error {
 	return nil
 }
 
-// turn gives every ready descriptor a bounded number of batches, and rings the bell once.
-func (w *Worker) turn(ready uint64, now int64) {
+// turn gives every ready descriptor a bounded number of batches, and rings the bell once. It
+// returns how many packets it carried, and whether a direction ended at its budget.
+func (w *Worker) turn(ready uint64, now int64) (packets int, more bool) {
+	before := w.carried()
 	if ready&(1<<TagSocket4) != 0 {
-		w.receive(w.c.Socket4, now)
+		more = w.receive(w.c.Socket4, now)
 	}
 	if ready&(1<<TagSocket6) != 0 {
-		w.receive(w.c.Socket6, now)
+		more = w.receive(w.c.Socket6, now) || more
 	}
 	if ready&(1<<TagQueue) != 0 {
-		w.transmit(now)
+		more = w.transmit(now) || more
 	}
 	if w.decap.punts.rang || w.encap.punts.rang {
 		w.decap.punts.rang, w.encap.punts.rang = false, false
 		w.c.Bell()
 	}
+	return int(w.carried() - before), more
 }
 
-// receive carries what has arrived on a socket into the tunnel.
-func (w *Worker) receive(s Socket, now int64) {
+// carried returns how many packets both loops have carried so far.
+func (w *Worker) carried() uint64 {
+	return w.decap.counts.Figure(Segments) + w.encap.counts.Figure(Segments)
+}
+
+// receive carries what has arrived on a socket into the tunnel, and reports whether more may be
+// waiting.
+func (w *Worker) receive(s Socket, now int64) (more bool) {
 	for range maxRounds {
 		w.in.Reset()
 		if err := s.Recv(w.in); err != nil {
 			w.counts.drop(fib.DropNoBuffer, 1)
-			return
+			return false
 		}
 		n := len(w.in.Trains)
 		if n == 0 {
-			return
+			return false
 		}
 		w.write(w.decap.Batch(w.in, now))
 		bytes := 0
@@ -220,9 +225,10 @@ func (w *Worker) receive(s Socket, now int64) {
 		full := n == w.in.Cap()
 		w.in.SetCap(nextCap(n, bytes, full, fewTrains, manyTrains))
 		if !full {
-			return // drained, as far as one can know without asking again
+			return false // drained, as far as one can know without asking again
 		}
 	}
+	return true
 }
 
 // write hands supers to the tunnel. What it does not take is dropped: a full tunnel queue means
@@ -238,17 +244,18 @@ func (w *Worker) write(supers []batch.Super) {
 	}
 }
 
-// transmit carries what is queued in the tunnel to the clients.
-func (w *Worker) transmit(now int64) {
+// transmit carries what is queued in the tunnel to the clients, and reports whether more may be
+// waiting.
+func (w *Worker) transmit(now int64) (more bool) {
 	for range maxRounds {
 		w.read.Reset()
 		if err := w.c.Queue.Read(w.read); err != nil {
 			w.counts.drop(fib.DropNoBuffer, 1)
-			return
+			return false
 		}
 		n := len(w.read.Packets)
 		if n == 0 {
-			return
+			return false
 		}
 		w.encap.Batch(w.read, now)
 		bytes := 0
@@ -258,9 +265,10 @@ func (w *Worker) transmit(now int64) {
 		full := n == w.read.Cap()
 		w.read.SetCap(nextCap(n, bytes, full, fewSupers, manySupers))
 		if !full {
-			return
+			return false
 		}
 	}
+	return true
 }
 
 // nextCap returns how many trains or packets the next batch takes, after one of n, of bytes bytes.

@@ -9,8 +9,8 @@ type PutSession struct{ Session *Session }
 // DelSession withdraws a session, wherever it is used.
 type DelSession struct{ Session *Session }
 
-// SetCurrent makes a session the one to send under. Withdraws an unconfirmed next session if it
-// is the same.
+// SetCurrent makes a session the one to send under. It withdraws the next session if that is the
+// same, or if the session is of a handshake of ours: such a session is newer than any next one.
 type SetCurrent struct{ Session *Session }
 
 // SetNext makes a responder's session the one to send under as soon as the peer confirms it.
@@ -49,7 +49,11 @@ func (c DelSession) apply(t *Table) {
 func (c SetCurrent) apply(*Table) {
 	p := c.Session.Peer
 	p.current.Store(c.Session)
-	p.next.CompareAndSwap(c.Session, nil)
+	if c.Session.Keys.Initiator() {
+		p.next.Store(nil)
+	} else {
+		p.next.CompareAndSwap(c.Session, nil)
+	}
 	p.wanting.Store(false)
 }
 

@@ -24,7 +24,7 @@ type Roaming uint8
 const (
 	// RoamNever: paths come from control alone (portal-driven).
 	RoamNever Roaming = iota
-	// RoamFollow: the path follows the newest authenticated message (plain WireGuard).
+	// RoamFollow: the path follows the newest authenticated message, at once (plain WireGuard).
 	RoamFollow
 )
 
@@ -39,7 +39,7 @@ type Peer struct {
 	// Pad: messages to the peer are padded to 16 bytes (plain WireGuard; not portal-driven).
 	Pad bool
 
-	// Written by control, whole values only.
+	// Written by control, whole values only; the path also by the loops, when the peer roams.
 	path    atomic.Pointer[Path]
 	current atomic.Pointer[Session]
 	next    atomic.Pointer[Session]
@@ -50,7 +50,7 @@ type Peer struct {
 		sent, received, dataSent, dataReceived atomic.Int64
 	}
 	awake   atomic.Bool
-	roamed  atomic.Pointer[Path] // last path whose replacement was reported
+	untold  atomic.Bool // the path has moved and control did not hear of it
 	wanting atomic.Bool
 	_       [64]byte
 	lanes   []lane
@@ -106,20 +106,25 @@ func (p *Peer) Want() Wish {
 // up, or has dropped what it kept.
 func (p *Peer) Unwanted() { p.wanting.Store(false) }
 
-// ArrivedFrom compares where an authenticated message came from with the path, and reports the
-// wish to roam when they differ, once per path.
-func (p *Peer) ArrivedFrom(remote netip.AddrPort) Wish {
+// ArrivedFrom makes the path of a peer that roams lead to where an authenticated message came
+// from, and reports the wish to tell control when that is new. The loops do this themselves
+// because the next packet to the peer may be the answer to this very message: on the old path it
+// would be lost, or, arriving from there, make the peer move back. local is the address of ours
+// that the message was sent to. It allocates when the peer moves, and only then.
+func (p *Peer) ArrivedFrom(remote netip.AddrPort, local netip.Addr) Wish {
 	if p.Roaming == RoamNever {
 		return 0
 	}
 	path := p.path.Load()
 	if path != nil && path.Remote == remote {
+		if p.untold.Load() && p.untold.CompareAndSwap(true, false) {
+			return WishRoam
+		}
 		return 0
 	}
-	if path != nil && p.roamed.Load() == path {
-		return 0
+	if !p.path.CompareAndSwap(path, &Path{Remote: remote, Local: local}) {
+		return 0 // control, or the other loop, has a newer one
 	}
-	p.roamed.Store(path)
 	return WishRoam
 }
 
@@ -140,7 +145,7 @@ func (p *Peer) Unheard(w Wish) {
 		p.wanting.Store(false)
 	}
 	if w&WishRoam != 0 {
-		p.roamed.Store(nil)
+		p.untold.Store(true)
 	}
 }
 

@@ -42,6 +42,7 @@ type Session struct {
 
 	confirmed  atomic.Bool // the peer has proved that it holds the keys
 	rekeyAsked atomic.Bool // control was told that a new session is wanted
+	unheard    atomic.Bool // control was not told yet that the session is confirmed
 
 	window struct {
 		sync.Mutex
@@ -81,6 +82,8 @@ func (s *Session) Touch(lane int, packets, bytes int, now int64) Wish {
 	var wish Wish
 	if !s.confirmed.Load() && s.confirmed.CompareAndSwap(false, true) {
 		wish |= WishConfirmed
+	} else if s.unheard.Load() && s.unheard.CompareAndSwap(true, false) {
+		wish |= WishConfirmed
 	}
 	p.lanes[lane].addReceived(bytes)
 	stamp(&p.activity.received, now)
@@ -119,6 +122,9 @@ func (s *Session) askRekey() Wish {
 // Unheard takes back that control was told of the wishes w, because the ring towards it was full:
 // the next run of packets tells it again.
 func (s *Session) Unheard(w Wish) {
+	if w&WishConfirmed != 0 {
+		s.unheard.Store(true)
+	}
 	if w&WishRekey != 0 {
 		s.rekeyAsked.Store(false)
 	}

@@ -128,7 +128,11 @@ var floors = []floor{
 		figure: Sample.Rate, combine: slices.Min[[]float64], least: both(1, 1),
 	},
 	{
-		name: "UDP delivered, saturating and 64 bytes, up, worst row", rows: func(r Row) bool { return r.Kind == UDP && !r.Paced && !r.Down },
+		name: "UDP delivered, saturating and 64 bytes, up in trains, worst row", rows: func(r Row) bool { return r.Kind == UDP && !r.Paced && !r.Down && !r.Singles },
+		figure: Sample.Rate, combine: slices.Min[[]float64], least: both(4, 4),
+	},
+	{
+		name: "UDP delivered, saturating and 64 bytes, up singly, worst row", rows: func(r Row) bool { return r.Singles },
 		figure: Sample.Rate, combine: slices.Min[[]float64], least: both(4, 4),
 	},
 	{

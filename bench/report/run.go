@@ -64,6 +64,9 @@ type Row struct {
 	Down bool
 	// Paced rows have a fixed load; the others saturate.
 	Paced bool
+	// Singles: the tunnel's other end sends its datagrams one by one, as they arrive from a
+	// network without segmentation offload, and not in trains.
+	Singles bool `json:",omitempty"`
 }
 
 // Sample is one measurement of one row. Fields that its kind lacks are zero.
@@ -106,8 +109,10 @@ type UDPErrors struct{ In, Rcvbuf, Sndbuf uint64 }
 // delivered, for UDP rows microseconds per packet delivered, and 0 for pings.
 func (s Sample) Cost() float64 { return s.per(s.User + s.System) }
 
-// UserCost and SystemCost are the two parts of Cost.
-func (s Sample) UserCost() float64   { return s.per(s.User) }
+// UserCost is the part of Cost that the process spent in user mode.
+func (s Sample) UserCost() float64 { return s.per(s.User) }
+
+// SystemCost is the kernel's part of Cost.
 func (s Sample) SystemCost() float64 { return s.per(s.System) }
 
 func (s Sample) per(cpu float64) float64 {

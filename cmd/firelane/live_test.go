@@ -58,7 +58,7 @@ func TestBackground(t *testing.T) {
 	for _, args := range [][]string{
 		{"firelane", "wg", "wg0"},
 		{"firelane-wg", "wg0"},
-		{"firelane", "wg", "--no-gso", "--no-gro", "--no-tso", "--no-uso", "--queues", "3", "--no-pin", "--no-raise-limits", "wg0"},
+		{"firelane", "wg", "--no-gso", "--no-gro", "--no-tso", "--no-uso", "--queues", "3", "--pin", "--no-raise-limits", "wg0"},
 	} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
 			if out, err := program(t, nil, args...).CombinedOutput(); err != nil || len(out) > 0 {

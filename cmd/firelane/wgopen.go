@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/firelane/firelane/internal/node"
+	"github.com/firelane/firelane/internal/observe"
 	"github.com/firelane/firelane/internal/tun"
 	"github.com/firelane/firelane/internal/uapi"
 )
@@ -26,7 +27,16 @@ func open(cfg wgConfig) (node.StaticConfig, error) {
 		dev.Close()
 		return node.StaticConfig{}, err
 	}
+	metrics, err := openMetrics(cfg.metrics)
+	if err != nil {
+		l.Close()
+		dev.Close()
+		return node.StaticConfig{}, err
+	}
 	if err := writeName(cfg.nameFile, dev.Name()); err != nil {
+		if metrics != nil {
+			metrics.Close()
+		}
 		l.Close()
 		dev.Close()
 		return node.StaticConfig{}, err
@@ -36,10 +46,11 @@ func open(cfg wgConfig) (node.StaticConfig, error) {
 		Name:        dev.Name(),
 		Tun:         dev,
 		UAPI:        l,
+		Metrics:     metrics,
 		Queues:      cfg.queues,
 		GSO:         !cfg.noGSO,
 		GRO:         !cfg.noGRO,
-		Pin:         !cfg.noPin,
+		Pin:         cfg.pin,
 		WakeupDelay: cfg.wakeupDelay,
 		RaiseLimits: !cfg.noRaiseLimits,
 		Log:         log.With("interface", dev.Name()),
@@ -101,6 +112,14 @@ func explainUAPI(name string, err error) error {
 		return fmt.Errorf("no permission to make configuration socket %s: run as root", uapi.SocketPath(name))
 	}
 	return err
+}
+
+// openMetrics binds addr, or nothing if it is empty.
+func openMetrics(addr string) (net.Listener, error) {
+	if addr == "" {
+		return nil, nil
+	}
+	return observe.Listen(addr)
 }
 
 // writeName writes the interface's name, and a newline, to path if there is one.

@@ -53,12 +53,13 @@ var rules = []rule{
 	{pkg: "relay", imports: "protocol/stun protocol/signal batch bufpool internal/udp internal/poll internal/channel internal/host internal/observe"},
 	{pkg: "portal/store"},
 	{pkg: "portal", imports: "protocol/signal portal/store internal/channel internal/observe"},
-	{pkg: "internal/node", imports: "/...", but: "relay portal portal/store internal/node internal/sim internal/arch cmd/... bench/... fuzz ."},
+	{pkg: "internal/node", imports: "/...", but: "relay portal portal/store internal/node internal/sim internal/node/netnstest internal/arch cmd/... bench/... fuzz ."},
+	{pkg: "internal/node/netnstest", imports: "internal/node internal/tun internal/uapi protocol/wireguard"},
 	{pkg: ".", imports: "internal/node"},
 	{pkg: "internal/sim", imports: "/...", but: "cmd/..."},
 	{pkg: "bench/...", imports: "/...", but: "cmd/..."},
 	{pkg: "fuzz", imports: "/...", but: "cmd/..."},
-	{pkg: "cmd/firelane", imports: "/...", but: "internal/sim bench/... fuzz"},
+	{pkg: "cmd/firelane", imports: "/...", but: "internal/sim internal/node/netnstest bench/... fuzz"},
 }
 
 // testOnly may be imported by the tests of any package.
@@ -100,6 +101,9 @@ func TestRules(t *testing.T) {
 		{"internal/node", "fastpath", true},
 		{"internal/node", "internal/uapi", true},
 		{"internal/node", "portal/store", false},
+		{"internal/node", "internal/node/netnstest", false},
+		{"internal/node/netnstest", "internal/tun", true},
+		{"internal/node/netnstest", "bench/topology", false},
 		{"bench", "internal/node", true},
 		{"bench/topology", "bench/load", true},
 		{"bench", "cmd/firelane", false},

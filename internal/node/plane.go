@@ -59,6 +59,8 @@ type plane struct {
 	workers []*worker
 	wg      sync.WaitGroup
 	failed  chan error
+	// noSocket counts control's datagrams of a family that the host lacks.
+	noSocket uint64
 }
 
 // worker is a fastpath worker and what belongs to its thread.
@@ -186,7 +188,8 @@ func (p *plane) send(out []control.Datagram) {
 			socket = p.out4
 		}
 		if socket == nil {
-			continue // no IPv6 on this host; the peer's path says so in its state
+			p.noSocket++ // no IPv6 on this host; the peer's path says so in its state
+			continue
 		}
 		local := d.Local
 		if !local.Addr().IsValid() {

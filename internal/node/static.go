@@ -15,6 +15,7 @@ import (
 	"github.com/firelane/firelane/control"
 	"github.com/firelane/firelane/fastpath"
 	"github.com/firelane/firelane/fib"
+	"github.com/firelane/firelane/internal/observe"
 	"github.com/firelane/firelane/internal/tun"
 	"github.com/firelane/firelane/internal/uapi"
 	"github.com/firelane/firelane/internal/udp"
@@ -30,14 +31,16 @@ type StaticConfig struct {
 	Tun *tun.Device
 	// UAPI is the configuration socket; RunStatic closes it.
 	UAPI net.Listener
+	// Metrics is where to answer for metrics, nil for nowhere; RunStatic closes it.
+	Metrics net.Listener
 	// Queues is the number of workers, each with a tunnel queue and a socket per family.
 	Queues int
 	// GSO and GRO are UDP_SEGMENT and UDP_GRO on the outer sockets.
 	GSO, GRO bool
 	// Pin binds worker i to core i.
 	Pin bool
-	// WakeupDelay is how long a busy worker lets packets gather before it looks again; 0 for
-	// not at all.
+	// WakeupDelay is the longest interval at which a busy worker looks for packets instead of
+	// being woken for them; 0 for never.
 	WakeupDelay time.Duration
 	// RaiseLimits allows raising the machine's limits on socket buffers.
 	RaiseLimits bool
@@ -64,7 +67,7 @@ type static struct {
 	table   *fib.Table
 	machine *control.Static
 	running *plane // nil while the link is down
-	spent   fastpath.Snapshot
+	spent   carried
 
 	start    time.Time
 	bell     chan struct{}
@@ -84,6 +87,9 @@ type static struct {
 func RunStatic(ctx context.Context, cfg StaticConfig) error {
 	s, err := newStatic(cfg)
 	if err != nil {
+		if cfg.Metrics != nil {
+			err = errors.Join(err, cfg.Metrics.Close())
+		}
 		return errors.Join(err, cfg.UAPI.Close(), cfg.Tun.Close())
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -93,6 +99,14 @@ func RunStatic(ctx context.Context, cfg StaticConfig) error {
 			cancel(err)
 		}
 	})
+	if cfg.Metrics != nil {
+		background.Go(func() {
+			if err := observe.Serve(ctx, cfg.Metrics, s.source); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	background.Go(func() { s.reportOnSignal(ctx) })
 	for range min(4, runtime.NumCPU()) {
 		background.Go(func() { s.work(ctx) })
 	}
@@ -105,7 +119,7 @@ func RunStatic(ctx context.Context, cfg StaticConfig) error {
 		cause, err = nil, nil // how tools ask a user-space WireGuard to end
 	}
 	s.stopPlane()
-	s.report()
+	s.report("data plane ended")
 	if cause != nil && !errors.Is(cause, context.Canceled) && err == nil {
 		err = cause
 	}
@@ -330,10 +344,11 @@ func (s *static) stopPlane() {
 	if s.running == nil {
 		return
 	}
+	sockets := s.running.sockets()
 	if err := s.running.stop(); err != nil {
 		s.cfg.Log.Warn("closing the sockets", "err", err)
 	}
-	s.running.addTo(&s.spent)
+	s.spent.add(s.running, sockets)
 	s.running = nil
 }
 
@@ -384,20 +399,4 @@ func (s *static) logCaps(g *udp.Group) {
 		s.cfg.Log.Warn("the kernel grants a smaller receive buffer than asked for: bursts may be lost; raise net.core.rmem_max",
 			"asked", socketBuffer, "granted", receive/2)
 	}
-}
-
-// report logs the counters that are not zero.
-func (s *static) report() {
-	var args []any
-	for v := fib.Pass + 1; v < fib.NumVerdicts; v++ {
-		if n := s.spent.Verdicts[v]; n > 0 {
-			args = append(args, v.String(), n)
-		}
-	}
-	for f, n := range s.spent.Figures {
-		if n > 0 {
-			args = append(args, fastpath.Figure(f).String(), n)
-		}
-	}
-	s.cfg.Log.Info("data plane ended", args...)
 }

@@ -1,10 +1,12 @@
 package tun
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -44,6 +46,9 @@ type Device struct {
 	index  int
 	queues []*Queue
 	caps   Caps
+
+	watchers sync.WaitGroup // the goroutines of Events, which use the first queue's descriptor
+	stops    []context.CancelFunc
 }
 
 // Create makes a TUN interface, or attaches to one (Options.Attach), and opens its queues. The
@@ -224,7 +229,8 @@ func (d *Device) setOffloads(o Options) error {
 // Name returns the interface's name when it was opened.
 func (d *Device) Name() string { return d.name }
 
-// Index returns the interface's index, which stays when it is renamed.
+// Index returns the interface's index when it was opened; it stays when the interface is renamed,
+// but may change when it moves to another network namespace.
 func (d *Device) Index() int { return d.index }
 
 // Caps returns what the kernel granted.
@@ -236,47 +242,43 @@ func (d *Device) Queues() int { return len(d.queues) }
 // Queue returns queue i, 0 ≤ i < Queues().
 func (d *Device) Queue(i int) *Queue { return d.queues[i] }
 
-// MTU returns the interface's MTU as it is now, in bytes.
+// MTU returns the interface's MTU as it is now, in bytes, in whichever network namespace it is.
 func (d *Device) MTU() (int, error) {
-	req, err := d.ask(unix.SIOCGIFMTU, 0)
+	p, err := d.place()
 	if err != nil {
 		return 0, fmt.Errorf("read the MTU of %q: %w", d.name, err)
 	}
-	return int(req.Uint32()), nil
+	defer p.close()
+	link, err := p.link()
+	if err != nil {
+		return 0, fmt.Errorf("read the MTU of %q: %w", d.name, err)
+	}
+	return link.Attrs().MTU, nil
 }
 
-// SetMTU sets the interface's MTU in bytes.
+// SetMTU sets the interface's MTU in bytes, in whichever network namespace it is.
 func (d *Device) SetMTU(mtu int) error {
 	if mtu < 0 || mtu > 65535 {
 		return fmt.Errorf("set the MTU of %q to %d: want at most 65535", d.name, mtu)
 	}
-	if _, err := d.ask(unix.SIOCSIFMTU, uint32(mtu)); err != nil {
+	p, err := d.place()
+	if err != nil {
+		return fmt.Errorf("set the MTU of %q to %d: %w", d.name, mtu, err)
+	}
+	defer p.close()
+	if err := p.setMTU(mtu); err != nil {
 		return fmt.Errorf("set the MTU of %q to %d: %w", d.name, mtu, err)
 	}
 	return nil
 }
 
-// ask makes an interface request in the network namespace of the calling thread.
-func (d *Device) ask(request uint, value uint32) (*unix.Ifreq, error) {
-	req, err := ifrequest(d.name)
-	if err != nil {
-		return nil, err
-	}
-	req.SetUint32(value)
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = unix.Close(fd) }()
-	if err := unix.IoctlIfreq(fd, request, req); err != nil {
-		return nil, err
-	}
-	return req, nil
-}
-
-// Close closes all queues; the interface goes with the last one unless it is persistent. The
-// loops must have ended.
+// Close ends the events and closes all queues; the interface goes with the last one unless it is
+// persistent. The loops must have ended.
 func (d *Device) Close() error {
+	for _, stop := range d.stops {
+		stop()
+	}
+	d.watchers.Wait()
 	var errs []error
 	for _, q := range d.queues {
 		errs = append(errs, unix.Close(q.fd))

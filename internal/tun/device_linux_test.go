@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -182,6 +183,115 @@ func TestEventsTellStateAndChanges(t *testing.T) {
 	}
 	if _, open := <-events; open {
 		t.Error("an event after the removal")
+	}
+}
+
+// newNetns makes a network namespace and returns a handle of it, without entering it.
+func newNetns(t *testing.T) netns.NsHandle {
+	t.Helper()
+	before, err := netns.Get()
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := netns.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { made.Close() })
+	if err := errors.Join(netns.Set(before), before.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return made
+}
+
+func TestEventsFollowTheInterfaceToAnotherNamespace(t *testing.T) {
+	enterNetns(t)
+	elsewhere := newNetns(t)
+	there, err := netlink.NewHandleAt(elsewhere)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer there.Close()
+	// Take the index that the interface has here, so that it gets another one there.
+	if err := there.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "first0"}, PeerName: "first1"}); err != nil {
+		t.Fatal(err)
+	}
+	d := newDevice(t, "fire0", Options{MTU: 1400})
+	events, err := d.Events(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	link, err := netlink.LinkByName("fire0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.LinkSetUp(link); err != nil {
+		t.Fatal(err)
+	}
+	await(t, events, Event{MTU: 1400, Up: true})
+	if err := netlink.LinkSetNsFd(link, int(elsewhere)); err != nil {
+		t.Fatal(err)
+	}
+	await(t, events, Event{MTU: 1400}) // a move sets it down
+	moved, err := there.LinkByName("fire0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if moved.Attrs().Index == d.Index() {
+		t.Fatalf("the interface kept index %d, so the test shows less than it should", d.Index())
+	}
+	if err := there.LinkSetUp(moved); err != nil {
+		t.Fatal(err)
+	}
+	await(t, events, Event{MTU: 1400, Up: true})
+	if err := d.SetMTU(1300); err != nil {
+		t.Fatal(err)
+	}
+	await(t, events, Event{MTU: 1300, Up: true})
+	if mtu, err := d.MTU(); mtu != 1300 || err != nil {
+		t.Errorf("the MTU is %d, %v, want 1300", mtu, err)
+	}
+	if err := there.LinkDel(moved); err != nil {
+		t.Fatal(err)
+	}
+	await(t, events, Event{MTU: 1300, Removed: true})
+	if _, open := <-events; open {
+		t.Error("an event after the removal")
+	}
+	if _, err := d.MTU(); !errors.Is(err, errRemoved) {
+		t.Errorf("the MTU of a removed interface: %v, want %v", err, errRemoved)
+	}
+}
+
+func TestRenamedInterfaceKeepsItsMTU(t *testing.T) {
+	enterNetns(t)
+	d := newDevice(t, "fire0", Options{MTU: 1400})
+	link, err := netlink.LinkByName("fire0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.LinkSetName(link, "water0"); err != nil {
+		t.Fatal(err)
+	}
+	if mtu, err := d.MTU(); mtu != 1400 || err != nil {
+		t.Errorf("the MTU is %d, %v, want 1400", mtu, err)
+	}
+}
+
+func TestCloseEndsTheEvents(t *testing.T) {
+	enterNetns(t)
+	d, err := Create("fire0", Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	events, err := d.Events(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range events {
 	}
 }
 

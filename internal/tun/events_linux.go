@@ -2,6 +2,7 @@ package tun
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/vishvananda/netlink"
@@ -18,33 +19,29 @@ type Event struct {
 	Removed bool
 }
 
-// Events reports the interface's present state and then every change of it, until ctx is done or
-// the interface is removed; then the channel is closed, as it is when the kernel's notifications
-// cannot be read any more. It watches the network namespace of the calling thread.
+// Events reports the interface's present state and then every change of it, until ctx is done,
+// the device is closed or the interface is removed; then the channel is closed, as it is when the
+// kernel's notifications cannot be read any more. It follows the interface from one network
+// namespace to another.
 func (d *Device) Events(ctx context.Context) (<-chan Event, error) {
-	updates := make(chan netlink.LinkUpdate)
-	done := make(chan struct{})
-	err := netlink.LinkSubscribeWithOptions(updates, done, netlink.LinkSubscribeOptions{})
+	w, err := d.watch()
 	if err != nil {
 		return nil, fmt.Errorf("watch tunnel interface %q: %w", d.name, err)
 	}
-	// Asked after the subscription, so that no change falls between the two.
-	link, err := netlink.LinkByIndex(d.index)
-	if err != nil {
-		close(done)
-		go drain(updates)
-		return nil, fmt.Errorf("find tunnel interface %q: %w", d.name, err)
-	}
+	ctx, stop := context.WithCancel(ctx)
+	d.stops = append(d.stops, stop)
 	events := make(chan Event)
-	go d.forward(ctx, event(link, false), updates, done, events)
+	d.watchers.Go(func() {
+		defer close(events)
+		d.forward(ctx, w, events)
+	})
 	return events, nil
 }
 
 // forward passes on what differs from the state before.
-func (d *Device) forward(ctx context.Context, now Event, updates <-chan netlink.LinkUpdate, done chan struct{}, events chan<- Event) {
-	defer close(events)
-	defer func() { go drain(updates) }()
-	defer close(done)
+func (d *Device) forward(ctx context.Context, w *watch, events chan<- Event) {
+	defer func() { w.end() }()
+	now := w.first
 	for changed := true; ; {
 		if changed {
 			select {
@@ -56,29 +53,92 @@ func (d *Device) forward(ctx context.Context, now Event, updates <-chan netlink.
 		if now.Removed {
 			return
 		}
+		next := now
 		select {
-		case u, ok := <-updates:
-			if !ok {
-				return
-			}
-			changed = false
-			if int(u.Index) == d.index {
-				next := event(u.Link, u.Header.Type == unix.RTM_DELLINK)
-				changed, now = next != now, next
+		case u, ok := <-w.updates:
+			switch {
+			case ok && int(u.Index) != w.index:
+			case ok && u.Header.Type != unix.RTM_DELLINK:
+				next = event(u.Link)
+			default:
+				// It left this namespace, if only for another one, or notifications were lost
+				// (ENOBUFS), which ends a subscription.
+				w.end()
+				var err error
+				if w, err = d.watch(); errors.Is(err, errRemoved) {
+					w, next.Removed = new(watch), true
+				} else if err != nil {
+					w = new(watch)
+					return
+				} else {
+					next = w.first
+				}
 			}
 		case <-ctx.Done():
 			return
 		}
+		changed, now = next != now, next
 	}
 }
 
-func event(l netlink.Link, removed bool) Event {
+// watch is a subscription to the changes of links in the namespace where the interface was when
+// it began.
+type watch struct {
+	updates chan netlink.LinkUpdate
+	done    chan struct{}
+	index   int
+	first   Event // the state when it began
+}
+
+// maxMoves bounds how often in a row an interface may change its namespace while it is looked
+// for. More than one in the microseconds that takes is no work of an administrator.
+const maxMoves = 16
+
+// watch begins a subscription where the interface is. The error is errRemoved if it is nowhere.
+func (d *Device) watch() (*watch, error) {
+	for range maxMoves {
+		w, err := d.watchOnce()
+		if err == nil || !errors.As(err, new(netlink.LinkNotFoundError)) {
+			return w, err
+		}
+	}
+	return nil, errors.New("it moves between network namespaces too fast")
+}
+
+func (d *Device) watchOnce() (*watch, error) {
+	p, err := d.place()
+	if err != nil {
+		return nil, err
+	}
+	defer p.close()
+	w := &watch{updates: make(chan netlink.LinkUpdate), done: make(chan struct{})}
+	err = netlink.LinkSubscribeWithOptions(w.updates, w.done, netlink.LinkSubscribeOptions{Namespace: &p.ns})
+	if err != nil {
+		return nil, err
+	}
+	// Asked after the subscription, so that no change falls between the two.
+	link, err := p.link()
+	if err != nil {
+		w.end()
+		return nil, err
+	}
+	w.index, w.first = link.Attrs().Index, event(link)
+	return w, nil
+}
+
+// end ends the subscription. Its goroutine may be about to send.
+func (w *watch) end() {
+	if w.done == nil {
+		return
+	}
+	close(w.done)
+	go func() {
+		for range w.updates {
+		}
+	}()
+}
+
+func event(l netlink.Link) Event {
 	a := l.Attrs()
-	return Event{MTU: a.MTU, Up: a.RawFlags&unix.IFF_UP != 0, Removed: removed}
-}
-
-// drain lets the subscription's goroutine end, which may be about to send.
-func drain(updates <-chan netlink.LinkUpdate) {
-	for range updates {
-	}
+	return Event{MTU: a.MTU, Up: a.RawFlags&unix.IFF_UP != 0}
 }

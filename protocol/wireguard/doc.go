@@ -34,7 +34,8 @@
 // # Session indices
 //
 // An index is connection id (24 bits, given by the caller, unique) and session number (8 bits,
-// raised by one for each handshake message we send, first 1, wrapping). A peer has up to
+// raised for each initiation or response we send, first 1, wrapping; a number whose slot holds
+// the current session, or that is still in use, is passed over). A peer has up to
 // eight sessions; a new one replaces the one whose number has the same lower three bits.
 //
 // # Memory and secrets
