@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/firelane/firelane/bench/load"
@@ -37,6 +38,10 @@ func allRows() []row {
 		udpRow(smallPayload, 0, false), udpRow(smallPayload, 0, true),
 		udpRow(bigPayload, pacedPackets, false), udpRow(bigPayload, pacedPackets, true),
 		singly(udpRow(bigPayload, 0, false)), singly(udpRow(smallPayload, 0, false)),
+		sealedRow(bigPayload, false), sealedRow(bigPayload, true),
+		sealedRow(smallPayload, false), sealedRow(smallPayload, true),
+		trains(sealedRow(bigPayload, false)), trains(sealedRow(smallPayload, false)),
+		segd(sealedRow(bigPayload, false)), segd(sealedRow(smallPayload, false)),
 	)
 }
 
@@ -78,8 +83,50 @@ func udpRow(payload, rate int, down bool) row {
 	if r.Paced {
 		r.Name, r.Title = "udp-31k-"+dir, fmt.Sprintf("UDP %s, %d bytes, unbatched 31,000/s", dir, payload)
 	}
+	return udpLoad(r, load.UDP{Down: down, Payload: payload, Rate: rate})
+}
+
+// sealedRow is a saturating row whose generator, or sink, is the tunnel's other end itself.
+func sealedRow(payload int, down bool) row {
+	r := report.Row{
+		Name:  fmt.Sprintf("udp-%d-%s-sealed", payload, direction(down)),
+		Title: fmt.Sprintf("UDP up, %d bytes, sealed by the generator, singly", payload),
+		Kind:  report.UDP, Down: down, Sealed: true,
+	}
+	if down {
+		r.Title = fmt.Sprintf("UDP down, %d bytes, opened by the sink", payload)
+	}
+	return udpLoad(r, load.UDP{Down: down, Payload: payload, Sealed: true})
+}
+
+func trains(r row) row {
+	r.Name += "-trains"
+	p := 1200
+	if strings.Contains(r.Name, "-64-") {
+		p = 64
+	}
+	return udpLoad(r.Row, load.UDP{Payload: p, Sealed: true, Trains: true})
+}
+
+func segd(r row) row {
+	r = trains(r)
+	r.Name += "-segd"
+	run := r.run
+	r.run = func(ctx context.Context, n *topology.Network, k knobs, s *report.Sample) error {
+		if err := n.Segmented(true); err != nil {
+			return err
+		}
+		defer n.Segmented(false)
+		return run(ctx, n, k, s)
+	}
+	return r
+}
+
+// udpLoad is the row r with the load u, which the knobs complete.
+func udpLoad(r report.Row, u load.UDP) row {
 	return row{Row: r, run: func(ctx context.Context, n *topology.Network, k knobs, s *report.Sample) error {
-		got, err := load.UDP{Down: down, Payload: payload, Rate: rate, Burst: k.burst, Length: k.length}.Run(ctx, n)
+		u.Burst, u.Length = k.burst, k.length
+		got, err := u.Run(ctx, n)
 		s.Bytes, s.Packets, s.SentPackets = got.Bytes, got.Arrivals.Packets, got.Sent.Packets
 		s.Seconds = max(got.Sent.Seconds, float64(got.Last-got.First)/1e9)
 		s.Inversions, s.Jitter, s.SinkDrops = got.Inversions, got.JitterNS/1e3, got.Drops

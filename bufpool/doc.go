@@ -33,6 +33,11 @@
 // A worker whose batches outgrow its cache cycles through the ring, which is first in, first out,
 // and will in time touch the whole arena: give a cache twice the slabs of a batch.
 //
+// Cost: batches keep their slabs from one fill to the next, so a busy worker hardly ever calls
+// this package. In a profile of a gateway that carries iperf3 over TCP at 3.8 Gbit/s (2026-11-21,
+// some 8,000 samples a direction) not one sample lies in it; the benchmarks beside it compare its
+// turn of 16 takes and gives with a mutex pool, sync.Pool and bytebufferpool.
+//
 // Concurrency: a Pool may be used by any number of goroutines, a Cache by one at a time, a Slab
 // by its holder. The ring is touched for half a cache at a time. It is lock-free in the sense of
 // Vyukov's queue: nobody takes a lock, but a goroutine that loses its core in the few instructions

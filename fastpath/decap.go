@@ -28,8 +28,9 @@ type Decap struct {
 	scratch  wireguard.Scratch
 	info     packet.Info
 
-	admitted admission
-	join     coalescer
+	admitted   admission
+	join       coalescer
+	innerBytes int // of this batch
 }
 
 // rings are the two ways to control: inner packets cannot keep handshakes out.
@@ -67,6 +68,7 @@ func (d *Decap) Counters() *Counters { return &d.counts }
 func (d *Decap) Batch(b *batch.Batch, now int64) []batch.Super {
 	d.join.reset()
 	d.admitted = admission{}
+	d.innerBytes = 0
 	for i := range b.Trains {
 		t := &b.Trains[i]
 		d.count(t)
@@ -81,6 +83,7 @@ func (d *Decap) Batch(b *batch.Batch, now int64) []batch.Super {
 	if len(supers) > 0 {
 		d.counts.add(Turns, 1)
 		d.counts.add(Supers, len(supers))
+		d.counts.add(InnerBytes, d.innerBytes)
 	}
 	return supers
 }
@@ -224,7 +227,7 @@ func (d *Decap) deliver(p *fib.Peer, ecn uint8, m []byte) {
 		d.counts.drop(fib.DropCongested, 1)
 		return
 	}
-	d.counts.add(InnerBytes, len(ip))
+	d.innerBytes += len(ip)
 	d.join.add(m[wireguard.HeaderSize-batch.SuperHeadroom:wireguard.HeaderSize+d.info.Len], &d.info)
 }
 

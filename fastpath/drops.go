@@ -6,8 +6,8 @@ import (
 	"github.com/firelane/firelane/fib"
 )
 
-// Counters are one loop's own: it alone writes them, anyone may read a snapshot. Atomics with a
-// single writer cost a plain load and store.
+// Counters are one loop's own: it alone writes them, so adding is a load and a store, not a
+// locked addition; anyone may read a snapshot. The loops add once per run or batch.
 type Counters struct {
 	verdicts [fib.NumVerdicts]atomic.Uint64
 	figures  [numFigures]atomic.Uint64
@@ -53,6 +53,9 @@ func (f Figure) String() string {
 }
 
 func (c *Counters) drop(v fib.Verdict, n int) {
+	if n == 0 {
+		return
+	}
 	c.verdicts[v].Store(c.verdicts[v].Load() + uint64(n))
 }
 

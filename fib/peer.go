@@ -63,7 +63,7 @@ type lane struct {
 	_              [48]byte
 }
 
-// A lane has one writer, so load and store need no locked instruction.
+// A lane has one writer, so a load and a store do.
 func (l *lane) addReceived(n int) { l.received.Store(l.received.Load() + uint64(n)) }
 func (l *lane) addSent(n int)     { l.sent.Store(l.sent.Load() + uint64(n)) }
 

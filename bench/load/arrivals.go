@@ -4,19 +4,21 @@ package load
 type Arrivals struct {
 	// Packets and Bytes (of payload) that arrived.
 	Packets, Bytes uint64
-	// Inversions are packets that arrived after one with a higher sequence number.
+	// Inversions are packets that arrived after one of their flow with a higher sequence number.
 	Inversions uint64
 	// First and Last are arrival times in nanoseconds since 1970.
 	First, Last int64
 	// JitterNS is the mean, over all packets, of the interarrival jitter estimate of RFC 3550
 	// section 6.4.1, in nanoseconds. The mean is steadier than the estimate's last value.
-	// Packets that one system call delivers together count as arrived together.
+	// Packets that one system call delivers together count as arrived together. Of messages
+	// that the sink must open first it is that of the sample it opens.
 	JitterNS float64
 	// Drops are datagrams for which a socket of the sink's host had no room, by the kernel's
 	// count: they came through the gateway, and were lost by the test itself.
 	Drops uint64
 
-	highest   uint64
+	highest   [maxFlows]uint64
+	delays    uint64 // packets whose delay is known
 	transit   int64
 	estimate  float64
 	estimates float64
@@ -24,22 +26,37 @@ type Arrivals struct {
 
 // add counts one datagram that arrived at now.
 func (a *Arrivals) add(f frame, size int, now int64) {
-	transit := now - f.sent
-	switch {
-	case a.Packets == 0:
-		a.First, a.highest = now, f.seq
-	case f.seq < a.highest:
-		a.Inversions++
-	default:
-		a.highest = f.seq
+	a.order(f.seq)
+	a.delay(now - f.sent)
+	a.count(size, now)
+}
+
+func (a *Arrivals) count(size int, now int64) {
+	if a.Packets == 0 {
+		a.First = now
 	}
-	if a.Packets > 0 {
+	a.Last = now
+	a.Packets++
+	a.Bytes += uint64(size)
+}
+
+// order compares the sequence number with those of its flow that came before.
+func (a *Arrivals) order(seq uint64) {
+	flow := seq >> flowShift
+	if seq < a.highest[flow] {
+		a.Inversions++
+		return
+	}
+	a.highest[flow] = seq
+}
+
+func (a *Arrivals) delay(transit int64) {
+	if a.delays > 0 {
 		d := float64(transit - a.transit)
 		a.estimate += (max(d, -d) - a.estimate) / 16
 		a.estimates += a.estimate
-		a.JitterNS = a.estimates / float64(a.Packets)
+		a.JitterNS = a.estimates / float64(a.delays)
 	}
-	a.transit, a.Last = transit, now
-	a.Packets++
-	a.Bytes += uint64(size)
+	a.transit = transit
+	a.delays++
 }

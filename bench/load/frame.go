@@ -6,6 +6,9 @@ import "encoding/binary"
 //
 //	0        8        16                      24
 //	[run     ][sequence][sent, ns since 1970  ][zeros up to the payload size …]
+//
+// The upper eight bits of the sequence number are the flow's: packets of different flows may
+// overtake each other.
 type frame struct {
 	run, seq uint64
 	sent     int64
@@ -28,4 +31,8 @@ func parseFrame(b []byte) (f frame, ok bool) {
 	}, true
 }
 
-const frameLen = 24
+const (
+	frameLen  = 24
+	flowShift = 56
+	maxFlows  = 1 << (64 - flowShift)
+)

@@ -7,13 +7,14 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 )
 
-// Main is the program inside a namespace, if args (without the program's name) ask for it:
-// the generator or the sink. It reports false when they do not. The result is one line of JSON.
+// Main is the program inside a namespace, if args (without the program's name) ask for it: a
+// generator or a sink. It reports false when they do not. The result is one line of JSON.
 func Main(args []string) (code int, mine bool) {
-	if len(args) == 0 || args[0] != sendMode && args[0] != sinkMode {
+	if len(args) == 0 || !slices.Contains([]string{sendMode, sinkMode, sealMode, openMode}, args[0]) {
 		return 0, false
 	}
 	var c sendConfig
@@ -24,18 +25,15 @@ func Main(args []string) (code int, mine bool) {
 	f.IntVar(&c.rate, "rate", 0, "packets per second, 0 to saturate")
 	f.IntVar(&c.burst, "burst", 1, "packets per system call when saturating")
 	f.DurationVar(&c.length, "length", 0, "how long to send")
+	f.StringVar(&c.peer.local, "local", "", "address and port of the tunnel's own end")
+	f.StringVar(&c.peer.gateway, "gateway", "", "address and port of the gateway")
+	f.StringVar(&c.peer.gatewayKey, "gateway-key", "", "the gateway's public key")
+	f.StringVar(&c.peer.inner, "inner", "", "own address in the tunnel")
+	f.BoolVar(&c.trains, "trains", false, "leave it to the kernel to segment bursts")
 	if err := f.Parse(args[1:]); err != nil {
 		return 2, true
 	}
-	var result any
-	var err error
-	if args[0] == sendMode {
-		result, err = send(c)
-	} else {
-		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-		defer stop()
-		result, err = receive(ctx, c.to, c.run, nil)
-	}
+	result, err := c.main(args[0])
 	if err == nil {
 		err = json.NewEncoder(os.Stdout).Encode(result)
 	}
@@ -46,7 +44,31 @@ func Main(args []string) (code int, mine bool) {
 	return 0, true
 }
 
+// main does what the mode says. A sink's end is a signal.
+func (c *sendConfig) main(mode string) (any, error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if mode == sealMode || mode == openMode {
+		if err := c.peer.readKey(os.Stdin); err != nil {
+			return nil, err
+		}
+	}
+	switch mode {
+	case sendMode:
+		stop() // a signal ends it at once
+		return send(*c)
+	case sealMode:
+		stop()
+		return seal(*c)
+	case openMode:
+		return open(ctx, *c)
+	}
+	return receive(ctx, c.to, c.run, nil)
+}
+
 const (
 	sendMode = "udp-send"
 	sinkMode = "udp-sink"
+	sealMode = "udp-seal"
+	openMode = "udp-open"
 )

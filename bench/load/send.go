@@ -28,6 +28,9 @@ type sendConfig struct {
 	rate    int // packets per second, 0 for as many as possible
 	burst   int // packets per system call when saturating
 	length  time.Duration
+	// peer and trains are for generators and sinks that speak WireGuard themselves.
+	peer   peering
+	trains bool // hand messages to the kernel to segment, not one by one
 }
 
 // batchConn is what ipv4.PacketConn and ipv6.PacketConn have in common: their Message is one type.

@@ -8,7 +8,6 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/net/ipv4"
 	"golang.org/x/sys/unix"
 
 	"github.com/firelane/firelane/bench/sample"
@@ -22,62 +21,69 @@ func receive(ctx context.Context, at string, run uint64, ready func(net.Addr)) (
 		return Arrivals{}, err
 	}
 	defer pc.Close()
-	before, err := sample.ReadUDP(os.Getpid())
-	if err != nil {
-		return Arrivals{}, err
-	}
 	uc := pc.(*net.UDPConn)
 	if err := forceReceiveBuffer(uc); err != nil {
 		return Arrivals{}, err
 	}
-	// The end of ctx interrupts a waiting read.
-	stop := context.AfterFunc(ctx, func() { _ = uc.SetReadDeadline(time.Now().Add(drainQuiet)) })
-	defer stop()
 	if ready != nil {
 		ready(uc.LocalAddr())
 	}
-	a, err := collect(ctx, uc, run)
-	if err != nil {
-		return a, err
+	if err := setUDPOption(uc, unix.UDP_GRO, 1); err != nil {
+		return Arrivals{}, err
 	}
-	after, err := sample.ReadUDP(os.Getpid())
-	a.Drops = after.Rcvbuf - before.Rcvbuf
+	r := newReader(uc)
+	var a Arrivals
+	err = a.gather(ctx, uc, func() error {
+		return r.read(func(b []byte, now int64) error {
+			if f, ok := parseFrame(b); ok && f.run == run {
+				a.add(f, len(b), now)
+			}
+			return nil
+		})
+	})
 	return a, err
 }
 
-// collect reads until ctx has ended and the socket is quiet.
-func collect(ctx context.Context, uc *net.UDPConn, run uint64) (Arrivals, error) {
-	conn, msgs := packetConn(uc), make([]ipv4.Message, sinkBatch)
-	for i := range msgs {
-		msgs[i].Buffers = [][]byte{make([]byte, maxPayload)}
+// gather calls read, which reads from uc, until ctx has ended and the socket is quiet, and
+// counts what the host's sockets lose meanwhile.
+func (a *Arrivals) gather(ctx context.Context, uc *net.UDPConn, read func() error) error {
+	before, err := sample.ReadUDP(os.Getpid())
+	if err != nil {
+		return err
 	}
-	var a Arrivals
+	// The end of ctx interrupts a waiting read.
+	stop := context.AfterFunc(ctx, func() { _ = uc.SetReadDeadline(time.Now().Add(drainQuiet)) })
+	defer stop()
+	if err := untilQuiet(ctx, uc, read); err != nil {
+		return err
+	}
+	after, err := sample.ReadUDP(os.Getpid())
+	a.Drops = after.Rcvbuf - before.Rcvbuf
+	return err
+}
+
+func untilQuiet(ctx context.Context, uc *net.UDPConn, read func() error) error {
 	var end time.Time // of draining, which must end even if packets never do
 	for {
-		n, err := conn.ReadBatch(msgs, 0)
+		err := read()
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return a, nil
+			return nil
 		}
 		if err != nil {
-			return a, fmt.Errorf("receive: %w", err)
-		}
-		now := time.Now()
-		for i := range msgs[:n] {
-			if f, ok := parseFrame(msgs[i].Buffers[0][:msgs[i].N]); ok && f.run == run {
-				a.add(f, msgs[i].N, now.UnixNano())
-			}
+			return fmt.Errorf("receive: %w", err)
 		}
 		if ctx.Err() == nil {
 			continue
 		}
+		now := time.Now()
 		if end.IsZero() {
 			end = now.Add(drainMost)
 		}
 		if now.After(end) {
-			return a, nil
+			return nil
 		}
 		if err := uc.SetReadDeadline(now.Add(drainQuiet)); err != nil {
-			return a, err
+			return err
 		}
 	}
 }
@@ -99,9 +105,6 @@ func forceReceiveBuffer(c *net.UDPConn) error {
 }
 
 const (
-	// sinkBatch and maxPayload bound one receive call.
-	sinkBatch  = 64
-	maxPayload = 2048
 	// sinkBuffer holds some 20,000 small datagrams: 100 ms without the processor.
 	sinkBuffer = 16 << 20
 	// drainQuiet without a packet ends a run; queues on the way are shorter than that.

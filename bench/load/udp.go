@@ -3,10 +3,13 @@ package load
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -25,6 +28,11 @@ type UDP struct {
 	Burst int
 	// Length is how long to send.
 	Length time.Duration
+	// Sealed makes the program on the client the gateway's peer, so that no other tunnel's
+	// limits count: it seals what it sends and opens what it receives. It saturates.
+	Sealed bool
+	// Trains has a Sealed sender hand its bursts to the kernel to segment.
+	Trains bool
 }
 
 // UDPResult is what came of it.
@@ -35,16 +43,16 @@ type UDPResult struct {
 
 // Run sends through the network.
 func (u UDP) Run(ctx context.Context, n *topology.Network) (UDPResult, error) {
-	from, to, addr := topology.Client, topology.Server, topology.ServerLAN
-	if u.Down {
-		from, to, addr = topology.Server, topology.Client, topology.ClientInner
-	}
 	self, err := os.Executable()
 	if err != nil {
 		return UDPResult{}, err
 	}
-	common := []string{"-addr", netip.AddrPortFrom(addr.V4.Addr(), udpPort).String(), "-run", strconv.FormatUint(runs.Add(1), 10)}
-	sink, err := n.Start(to, topology.Spec{Argv: append([]string{self, sinkMode}, common...)})
+	from, to := topology.Client, topology.Server
+	if u.Down {
+		from, to = to, from
+	}
+	sender, receiver := u.programs(n, self)
+	sink, err := n.Start(to, receiver)
 	if err != nil {
 		return UDPResult{}, err
 	}
@@ -53,16 +61,13 @@ func (u UDP) Run(ctx context.Context, n *topology.Network) (UDPResult, error) {
 		return UDPResult{}, err
 	}
 	var r UDPResult
-	err = runJSON(&r.Sent, func() ([]byte, error) {
-		return n.Run(ctx, from, nil, append(append([]string{self, sendMode}, common...),
-			"-payload", strconv.Itoa(u.Payload), "-rate", strconv.Itoa(u.Rate), "-burst", strconv.Itoa(u.Burst), "-length", u.Length.String())...)
-	})
+	err = runJSON(&r.Sent, func() ([]byte, error) { return n.Run(ctx, from, sender.Stdin, sender.Argv...) })
 	if err != nil {
-		return r, err
+		return r, errors.Join(err, unexpected(sink))
 	}
 	err = runJSON(&r.Arrivals, func() ([]byte, error) {
 		if err := sink.Terminate(); err != nil {
-			return nil, err
+			return nil, errors.Join(err, unexpected(sink))
 		}
 		return sink.Output(ctx)
 	})
@@ -70,6 +75,45 @@ func (u UDP) Run(ctx context.Context, n *topology.Network) (UDPResult, error) {
 		err = fmt.Errorf("none of %d datagrams arrived", r.Sent.Packets)
 	}
 	return r, err
+}
+
+// programs are this program again, as sender and as sink.
+func (u UDP) programs(n *topology.Network, self string) (sender, sink topology.Spec) {
+	to, at := topology.ServerLAN.V4.Addr(), topology.ServerLAN.V4.Addr()
+	switch {
+	case u.Down && u.Sealed:
+		to, at = topology.EndpointInner.V4.Addr(), netip.IPv4Unspecified()
+	case u.Down:
+		to, at = topology.ClientInner.V4.Addr(), topology.ClientInner.V4.Addr()
+	}
+	run := []string{"-run", strconv.FormatUint(runs.Add(1), 10), "-payload", strconv.Itoa(u.Payload)}
+	spec := func(mode string, addr netip.Addr, more ...string) topology.Spec {
+		return topology.Spec{Argv: slices.Concat([]string{self, mode, "-addr", netip.AddrPortFrom(addr, udpPort).String()}, run, more)}
+	}
+	pattern := []string{"-rate", strconv.Itoa(u.Rate), "-burst", strconv.Itoa(u.Burst), "-length", u.Length.String()}
+	sender, sink = spec(sendMode, to, pattern...), spec(sinkMode, at)
+	if !u.Sealed {
+		return sender, sink
+	}
+	e := n.Endpoint()
+	peer := []string{
+		"-local", e.Local.String(), "-gateway", e.Gateway.String(), "-gateway-key", e.GatewayKey,
+		"-inner", topology.EndpointInner.V4.Addr().String(),
+	}
+	if u.Down {
+		sink = spec(openMode, at, peer...)
+		sink.Stdin = strings.NewReader(e.Key)
+	} else {
+		sender = spec(sealMode, to, slices.Concat(pattern, peer, []string{"-trains=" + strconv.FormatBool(u.Trains)})...)
+		sender.Stdin = strings.NewReader(e.Key)
+	}
+	return sender, sink
+}
+
+// unexpected says how a sink has ended that should not have; nil if it goes on.
+func unexpected(sink *topology.Process) error {
+	_, err := sink.Ended()
+	return err
 }
 
 func runJSON(into any, output func() ([]byte, error)) error {

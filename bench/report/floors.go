@@ -128,7 +128,7 @@ var floors = []floor{
 		figure: Sample.Rate, combine: slices.Min[[]float64], least: both(1, 1),
 	},
 	{
-		name: "UDP delivered, saturating and 64 bytes, up in trains, worst row", rows: func(r Row) bool { return r.Kind == UDP && !r.Paced && !r.Down && !r.Singles },
+		name: "UDP delivered, saturating and 64 bytes, up in trains, worst row", rows: func(r Row) bool { return saturating(r) && !r.Down && !r.Singles },
 		figure: Sample.Rate, combine: slices.Min[[]float64], least: both(4, 4),
 	},
 	{
@@ -136,7 +136,15 @@ var floors = []floor{
 		figure: Sample.Rate, combine: slices.Min[[]float64], least: both(4, 4),
 	},
 	{
-		name: "UDP delivered, saturating and 64 bytes, down, worst row", rows: func(r Row) bool { return r.Kind == UDP && !r.Paced && r.Down },
+		name: "UDP delivered, saturating and 64 bytes, down, worst row", rows: func(r Row) bool { return saturating(r) && r.Down },
+		figure: Sample.Rate, combine: slices.Min[[]float64], least: both(3, 3),
+	},
+	{
+		name: "UDP delivered by the gateway alone, up, worst row", rows: func(r Row) bool { return r.Sealed && !r.Down },
+		figure: Sample.Rate, combine: slices.Min[[]float64], least: both(4, 4),
+	},
+	{
+		name: "UDP delivered by the gateway alone, down, worst row", rows: func(r Row) bool { return r.Sealed && r.Down },
 		figure: Sample.Rate, combine: slices.Min[[]float64], least: both(3, 3),
 	},
 	{
@@ -152,6 +160,9 @@ var floors = []floor{
 		figure: func(s Sample) float64 { return s.PingP99 }, combine: slices.Max[[]float64], most: both(1, 1),
 	},
 }
+
+// saturating rows of UDP go through two tunnels.
+func saturating(r Row) bool { return r.Kind == UDP && !r.Paced && !r.Sealed }
 
 // both is a bound for each of the two rivals.
 func both(wireguardGo, tailscale float64) map[string]float64 {

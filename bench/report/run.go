@@ -67,6 +67,9 @@ type Row struct {
 	// Singles: the tunnel's other end sends its datagrams one by one, as they arrive from a
 	// network without segmentation offload, and not in trains.
 	Singles bool `json:",omitempty"`
+	// Sealed: the generator itself is the tunnel's other end, so that the gateway is the only
+	// tunnel at work.
+	Sealed bool `json:",omitempty"`
 }
 
 // Sample is one measurement of one row. Fields that its kind lacks are zero.

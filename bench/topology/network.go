@@ -37,8 +37,10 @@ var (
 	GatewayOuter = addr("10.91.0.2/24", "fd91::2/64")
 	GatewayInner = addr("10.93.0.1/24", "fd93::1/64")
 	ClientInner  = addr("10.93.0.2/24", "fd93::2/64")
-	GatewayLAN   = addr("10.92.0.1/24", "fd92::1/64")
-	ServerLAN    = addr("10.92.0.2/24", "fd92::2/64")
+	// EndpointInner is of no interface: the program that has it reads and writes whole packets.
+	EndpointInner = addr("10.93.0.3/24", "fd93::3/64")
+	GatewayLAN    = addr("10.92.0.1/24", "fd92::1/64")
+	ServerLAN     = addr("10.92.0.2/24", "fd92::2/64")
 )
 
 // Config describes a network.
@@ -51,13 +53,14 @@ type Config struct {
 
 // Network is three connected namespaces and the processes in them.
 type Network struct {
-	cfg     Config
-	id      string
-	ns      [hosts]netns.NsHandle
-	links   [hosts]*netlink.Handle
-	keys    [hosts]keyPair // of gateway and client
-	tunnels [hosts]*Process
-	running []*Process
+	cfg      Config
+	id       string
+	ns       [hosts]netns.NsHandle
+	links    [hosts]*netlink.Handle
+	keys     [hosts]keyPair // of gateway and client
+	endpoint keyPair
+	tunnels  [hosts]*Process
+	running  []*Process
 }
 
 // New builds the network without tunnel. The caller closes it, also after cancelling ctx.
@@ -111,6 +114,10 @@ func (n *Network) build() error {
 		if n.keys[h], err = newKeyPair(); err != nil {
 			return err
 		}
+	}
+	var err error
+	if n.endpoint, err = newKeyPair(); err != nil {
+		return err
 	}
 	if err := n.connect(Client, ClientOuter, Gateway, GatewayOuter); err != nil {
 		return err

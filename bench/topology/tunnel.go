@@ -105,30 +105,26 @@ func (n *Network) configure(ctx context.Context, h Host, p *Process) error {
 
 // wgConfig is the configuration of h for wg(8) setconf.
 func (n *Network) wgConfig(h Host) string {
-	peer, endpoint, allowed := Gateway, GatewayOuter, []netip.Prefix{
-		GatewayInner.V4.Masked(), GatewayInner.V6.Masked(), ServerLAN.V4.Masked(), ServerLAN.V6.Masked(),
-	}
-	if h == Gateway {
-		peer, endpoint, allowed = Client, ClientOuter, []netip.Prefix{
-			netip.PrefixFrom(ClientInner.V4.Addr(), 32), netip.PrefixFrom(ClientInner.V6.Addr(), 128),
-		}
-	}
-	at := netip.AddrPortFrom(endpoint.V4.Addr(), port(peer))
-	if n.cfg.Outer6 {
-		at = netip.AddrPortFrom(endpoint.V6.Addr(), port(peer))
-	}
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "[Interface]\nPrivateKey = %s\nListenPort = %d\n", n.keys[h].private, port(h))
-	fmt.Fprintf(&b, "[Peer]\nPublicKey = %s\nEndpoint = %v\nAllowedIPs = ", n.keys[peer].public, at)
-	for i, p := range allowed {
-		if i > 0 {
-			b.WriteString(", ")
+	peer := func(public string, at netip.AddrPort, allowed ...netip.Prefix) {
+		fmt.Fprintf(&b, "[Peer]\nPublicKey = %s\nEndpoint = %v\n", public, at)
+		for _, p := range allowed {
+			fmt.Fprintf(&b, "AllowedIPs = %v\n", p)
 		}
-		b.WriteString(p.String())
 	}
-	b.WriteByte('\n')
+	if h == Client {
+		peer(n.keys[Gateway].public, n.at(GatewayOuter, port(Gateway)),
+			GatewayInner.V4.Masked(), GatewayInner.V6.Masked(), ServerLAN.V4.Masked(), ServerLAN.V6.Masked())
+		return b.String()
+	}
+	peer(n.keys[Client].public, n.at(ClientOuter, port(Client)), host(ClientInner.V4), host(ClientInner.V6))
+	peer(n.endpoint.public, n.at(ClientOuter, endpointPort), host(EndpointInner.V4), host(EndpointInner.V6))
 	return b.String()
 }
+
+// host is the prefix of p's address alone.
+func host(p netip.Prefix) netip.Prefix { return netip.PrefixFrom(p.Addr(), p.Addr().BitLen()) }
 
 func port(h Host) uint16 { return 51820 + uint16(h) }
 

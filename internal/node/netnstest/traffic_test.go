@@ -165,7 +165,7 @@ func openFlows(from, to *host, addr string, n int, echo bool) *flows {
 		from.t.Cleanup(func() { c.Close() })
 		f.out = append(f.out, c)
 		if echo {
-			f.wg.Go(func() { f.answers(i) })
+			f.wg.Go(func() { f.answers(i, c) })
 		}
 	}
 	f.wg.Go(func() { f.receive(echo) })
@@ -218,10 +218,10 @@ func (s *seen) note(number int64) {
 	s.next = number + 1
 }
 
-func (f *flows) answers(i int) {
+func (f *flows) answers(i int, c *net.UDPConn) {
 	b := make([]byte, 65536)
 	for {
-		_, err := f.out[i].Read(b)
+		_, err := c.Read(b)
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
