@@ -36,12 +36,12 @@ func TestEveryKindOfRowIsMeasured(t *testing.T) {
 	}
 	p := &plan{
 		gateways: []topology.Command{cmd}, tcpClient: cmd, udpClient: cmd,
-		rows: matching(regexp.MustCompile(`^(tcp-1g-up|udp-31k-down|ping)$`)),
-		mtus: []int{1280}, reps: 1, knobs: knobs{length: time.Second}, progress: t.Output(),
+		rows: matching(regexp.MustCompile(`^(tcp-1g-up|udp-31k-down|ping|udp-64-(up|down)-sealed)$`)),
+		mtus: []int{1280}, reps: 1, knobs: knobs{length: time.Second, burst: 64}, progress: t.Output(),
 	}
 	samples := p.run(t.Context())
-	if len(samples) != 3 {
-		t.Fatalf("%d samples, want 3", len(samples))
+	if len(samples) != 5 {
+		t.Fatalf("%d samples, want 5", len(samples))
 	}
 	for _, s := range samples {
 		if s.Error != "" {

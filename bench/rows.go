@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"regexp"
-	"strings"
 	"time"
 
 	"github.com/firelane/firelane/bench/load"
@@ -40,8 +39,6 @@ func allRows() []row {
 		singly(udpRow(bigPayload, 0, false)), singly(udpRow(smallPayload, 0, false)),
 		sealedRow(bigPayload, false), sealedRow(bigPayload, true),
 		sealedRow(smallPayload, false), sealedRow(smallPayload, true),
-		trains(sealedRow(bigPayload, false)), trains(sealedRow(smallPayload, false)),
-		segd(sealedRow(bigPayload, false)), segd(sealedRow(smallPayload, false)),
 	)
 }
 
@@ -90,36 +87,13 @@ func udpRow(payload, rate int, down bool) row {
 func sealedRow(payload int, down bool) row {
 	r := report.Row{
 		Name:  fmt.Sprintf("udp-%d-%s-sealed", payload, direction(down)),
-		Title: fmt.Sprintf("UDP up, %d bytes, sealed by the generator, singly", payload),
+		Title: fmt.Sprintf("UDP up, %d bytes, singly, sealed by the generator", payload),
 		Kind:  report.UDP, Down: down, Sealed: true,
 	}
 	if down {
-		r.Title = fmt.Sprintf("UDP down, %d bytes, opened by the sink", payload)
+		r.Title = fmt.Sprintf("UDP down, %d bytes, singly, opened by the sink", payload)
 	}
 	return udpLoad(r, load.UDP{Down: down, Payload: payload, Sealed: true})
-}
-
-func trains(r row) row {
-	r.Name += "-trains"
-	p := 1200
-	if strings.Contains(r.Name, "-64-") {
-		p = 64
-	}
-	return udpLoad(r.Row, load.UDP{Payload: p, Sealed: true, Trains: true})
-}
-
-func segd(r row) row {
-	r = trains(r)
-	r.Name += "-segd"
-	run := r.run
-	r.run = func(ctx context.Context, n *topology.Network, k knobs, s *report.Sample) error {
-		if err := n.Segmented(true); err != nil {
-			return err
-		}
-		defer n.Segmented(false)
-		return run(ctx, n, k, s)
-	}
-	return r
 }
 
 // udpLoad is the row r with the load u, which the knobs complete.
@@ -129,6 +103,7 @@ func udpLoad(r report.Row, u load.UDP) row {
 		got, err := u.Run(ctx, n)
 		s.Bytes, s.Packets, s.SentPackets = got.Bytes, got.Arrivals.Packets, got.Sent.Packets
 		s.Seconds = max(got.Sent.Seconds, float64(got.Last-got.First)/1e9)
+		s.SenderCPU, s.SinkCPU = got.Sent.CPU, got.Arrivals.CPU
 		s.Inversions, s.Jitter, s.SinkDrops = got.Inversions, got.JitterNS/1e3, got.Drops
 		return err
 	}}

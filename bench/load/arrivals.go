@@ -16,6 +16,8 @@ type Arrivals struct {
 	// Drops are datagrams for which a socket of the sink's host had no room, by the kernel's
 	// count: they came through the gateway, and were lost by the test itself.
 	Drops uint64
+	// CPU is what the sink's process used, in seconds.
+	CPU float64
 
 	highest   [maxFlows]uint64
 	delays    uint64 // packets whose delay is known

@@ -30,6 +30,7 @@ func Main(args []string) (code int, mine bool) {
 	f.StringVar(&c.peer.gatewayKey, "gateway-key", "", "the gateway's public key")
 	f.StringVar(&c.peer.inner, "inner", "", "own address in the tunnel")
 	f.BoolVar(&c.trains, "trains", false, "leave it to the kernel to segment bursts")
+	f.IntVar(&c.cpu, "cpu", -1, "the processor to run on, -1 for any")
 	if err := f.Parse(args[1:]); err != nil {
 		return 2, true
 	}
@@ -48,22 +49,35 @@ func Main(args []string) (code int, mine bool) {
 func (c *sendConfig) main(mode string) (any, error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if c.cpu >= 0 {
+		if err := runOn(c.cpu); err != nil {
+			return nil, err
+		}
+	}
 	if mode == sealMode || mode == openMode {
 		if err := c.peer.readKey(os.Stdin); err != nil {
 			return nil, err
 		}
 	}
-	switch mode {
-	case sendMode:
+	if mode == sendMode || mode == sealMode {
 		stop() // a signal ends it at once
-		return send(*c)
-	case sealMode:
-		stop()
-		return seal(*c)
-	case openMode:
-		return open(ctx, *c)
+		work := send
+		if mode == sealMode {
+			work = seal
+		}
+		s, err := work(*c)
+		s.CPU = cpuSeconds()
+		return s, err
 	}
-	return receive(ctx, c.to, c.run, nil)
+	var a Arrivals
+	var err error
+	if mode == openMode {
+		a, err = open(ctx, *c)
+	} else {
+		a, err = receive(ctx, c.to, c.run, nil)
+	}
+	a.CPU = cpuSeconds()
+	return a, err
 }
 
 const (

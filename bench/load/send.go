@@ -16,8 +16,8 @@ import (
 type Sent struct {
 	// Packets is how many the kernel took; Refused how many it had no buffer for.
 	Packets, Refused uint64
-	// Seconds is how long the sender was at it.
-	Seconds float64
+	// Seconds is how long the sender was at it, and CPU what its process used, in seconds.
+	Seconds, CPU float64
 }
 
 // sendConfig says what to send.
@@ -29,8 +29,10 @@ type sendConfig struct {
 	burst   int // packets per system call when saturating
 	length  time.Duration
 	// peer and trains are for generators and sinks that speak WireGuard themselves.
-	peer   peering
-	trains bool // hand messages to the kernel to segment, not one by one
+	peer peering
+	// trains leaves it to the kernel to make datagrams of a burst.
+	trains bool
+	cpu    int // to run on, negative for any
 }
 
 // batchConn is what ipv4.PacketConn and ipv6.PacketConn have in common: their Message is one type.
@@ -57,6 +59,13 @@ func send(c sendConfig) (Sent, error) {
 	if c.rate == 0 {
 		burst = c.burst
 	}
+	if c.trains {
+		t, err := newTrain(nc.(*net.UDPConn), c.payload, burst)
+		if err != nil {
+			return Sent{}, err
+		}
+		s.train, burst = &t, 0
+	}
 	for range burst {
 		s.msgs = append(s.msgs, ipv4.Message{Buffers: [][]byte{make([]byte, c.payload)}})
 	}
@@ -76,6 +85,8 @@ type sender struct {
 	run  uint64
 	seq  uint64
 	msgs []ipv4.Message
+	// train is sent instead of msgs, if there is one.
+	train *train
 }
 
 func (s *sender) saturate(until time.Time) error {
@@ -116,6 +127,13 @@ func (s *sender) pace(rate int, length time.Duration) error {
 // uses up sequence numbers all the same.
 func (s *sender) burst() error {
 	now := time.Now().UnixNano()
+	if s.train != nil {
+		for _, b := range s.train.cars {
+			frame{run: s.run, seq: s.seq, sent: now}.put(b)
+			s.seq++
+		}
+		return s.train.send(&s.Sent)
+	}
 	for i := range s.msgs {
 		frame{run: s.run, seq: s.seq, sent: now}.put(s.msgs[i].Buffers[0])
 		s.seq++

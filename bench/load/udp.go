@@ -29,10 +29,10 @@ type UDP struct {
 	// Length is how long to send.
 	Length time.Duration
 	// Sealed makes the program on the client the gateway's peer, so that no other tunnel's
-	// limits count: it seals what it sends and opens what it receives. It saturates.
+	// limits count: it seals what it sends and opens what it receives. To leave the gateway
+	// as much of the machine as possible, sender and sink then share one processor and the
+	// sender's kernel cuts trains up into packets. It saturates.
 	Sealed bool
-	// Trains has a Sealed sender hand its bursts to the kernel to segment.
-	Trains bool
 }
 
 // UDPResult is what came of it.
@@ -42,7 +42,7 @@ type UDPResult struct {
 }
 
 // Run sends through the network.
-func (u UDP) Run(ctx context.Context, n *topology.Network) (UDPResult, error) {
+func (u UDP) Run(ctx context.Context, n *topology.Network) (r UDPResult, err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return UDPResult{}, err
@@ -50,6 +50,13 @@ func (u UDP) Run(ctx context.Context, n *topology.Network) (UDPResult, error) {
 	from, to := topology.Client, topology.Server
 	if u.Down {
 		from, to = to, from
+	}
+	if u.Sealed {
+		undo, err := n.Singly(from)
+		if err != nil {
+			return UDPResult{}, err
+		}
+		defer func() { err = errors.Join(err, undo()) }()
 	}
 	sender, receiver := u.programs(n, self)
 	sink, err := n.Start(to, receiver)
@@ -60,7 +67,6 @@ func (u UDP) Run(ctx context.Context, n *topology.Network) (UDPResult, error) {
 	if err := sink.AwaitPort(ctx, "udp", udpPort); err != nil {
 		return UDPResult{}, err
 	}
-	var r UDPResult
 	err = runJSON(&r.Sent, func() ([]byte, error) { return n.Run(ctx, from, sender.Stdin, sender.Argv...) })
 	if err != nil {
 		return r, errors.Join(err, unexpected(sink))
@@ -90,6 +96,9 @@ func (u UDP) programs(n *topology.Network, self string) (sender, sink topology.S
 	spec := func(mode string, addr netip.Addr, more ...string) topology.Spec {
 		return topology.Spec{Argv: slices.Concat([]string{self, mode, "-addr", netip.AddrPortFrom(addr, udpPort).String()}, run, more)}
 	}
+	if u.Sealed {
+		run = append(run, "-trains", "-cpu", strconv.Itoa(sealedCPU))
+	}
 	pattern := []string{"-rate", strconv.Itoa(u.Rate), "-burst", strconv.Itoa(u.Burst), "-length", u.Length.String()}
 	sender, sink = spec(sendMode, to, pattern...), spec(sinkMode, at)
 	if !u.Sealed {
@@ -104,7 +113,7 @@ func (u UDP) programs(n *topology.Network, self string) (sender, sink topology.S
 		sink = spec(openMode, at, peer...)
 		sink.Stdin = strings.NewReader(e.Key)
 	} else {
-		sender = spec(sealMode, to, slices.Concat(pattern, peer, []string{"-trains=" + strconv.FormatBool(u.Trains)})...)
+		sender = spec(sealMode, to, slices.Concat(pattern, peer)...)
 		sender.Stdin = strings.NewReader(e.Key)
 	}
 	return sender, sink
@@ -130,4 +139,8 @@ func runJSON(into any, output func() ([]byte, error)) error {
 // runs numbers the runs of this process, so that a straggler is not counted for its successor.
 var runs atomic.Uint64
 
-const udpPort = 5202
+const (
+	udpPort = 5202
+	// sealedCPU is where sender and sink of Sealed rows run; every machine has it.
+	sealedCPU = 0
+)

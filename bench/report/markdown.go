@@ -59,7 +59,7 @@ func (d *document) head(chart string) {
 	d.line("Client – gateway – server in three network namespaces of this machine; all of them share its cores.")
 	d.line("Gateways alternate within each of %d repetitions of %d s per row; figures are medians, with the least and the greatest value in brackets.", r.Reps, r.Seconds)
 	d.line("CPU is that of the gateway's process alone. GB are 10⁹ bytes of payload delivered. The tunnel's other end is %s for TCP and ping and %s for UDP, whatever the gateway.", r.TCPClient, r.UDPClient)
-	d.line("Saturating UDP senders hand over %d packets in one sendmmsg, paced ones 1; nobody uses UDP_SEGMENT.", r.Burst)
+	d.line("Saturating UDP senders hand over %d packets in one sendmmsg, paced ones 1; packets reach the gateway one by one. In sealed rows the generator is the tunnel's other end itself, and shares one processor with the sink: the gateway is what saturates.", r.Burst)
 	if e := spread(r.each(func(s Sample) float64 { return 100 * s.Elsewhere })); e.N > 0 {
 		d.line("Work outside the test (other processes, kernel threads, the hypervisor) took %.0f %% of the machine, median of all measurements, %.0f %% in the worst.", e.Median, e.Max)
 	}

@@ -95,6 +95,9 @@ type Sample struct {
 	Jitter, PingP50, PingP99 float64
 	// PeakRSS is the gateway's peak resident memory in this row, in bytes.
 	PeakRSS uint64
+	// SenderCPU and SinkCPU are CPU seconds of the UDP generator and sink: what is not the
+	// gateway's limit is theirs.
+	SenderCPU, SinkCPU float64 `json:",omitempty"`
 	// UDPErrors are the kernel's UDP receive, receive-buffer and send-buffer errors in the
 	// gateway's namespace.
 	UDPErrors UDPErrors

@@ -24,22 +24,18 @@ func (n *Network) Endpoint() Endpoint {
 	}
 }
 
-// Segmented makes packets that the client sends to the gateway as trains arrive one by one, as
-// from a network: the client's kernel cuts them up (net_device's gso_max_segs). Sending them one by one
-// would have the same outcome for several times the CPU.
-func (n *Network) Segmented(on bool) error {
-	l, err := n.links[Client].LinkByName("to-" + Gateway.String())
+// Singly makes packets that h, Client or Server, hands over in trains (UDP_SEGMENT) reach the
+// gateway one by one, as from a network: its kernel cuts them up (gso_max_segs). To send them
+// one by one would have the same outcome for twice the sender's CPU. undo ends that.
+func (n *Network) Singly(h Host) (undo func() error, err error) {
+	l, err := n.links[h].LinkByName("to-" + Gateway.String())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	segments := gsoMaxSegs
-	if on {
-		segments = 1
+	if err := n.links[h].LinkSetGSOMaxSegs(l, 1); err != nil {
+		return nil, fmt.Errorf("have %v's kernel cut up trains: %w", h, err)
 	}
-	if err := n.links[Client].LinkSetGSOMaxSegs(l, segments); err != nil {
-		return fmt.Errorf("limit segments of the client's trains: %w", err)
-	}
-	return nil
+	return func() error { return n.links[h].LinkSetGSOMaxSegs(l, int(l.Attrs().GSOMaxSegs)) }, nil
 }
 
 // at is the port at the address of the family that tunnels use.
@@ -52,6 +48,3 @@ func (n *Network) at(a Addr, port uint16) netip.AddrPort {
 
 // endpointPort follows the ports of the tunnels.
 const endpointPort = 51820 + uint16(hosts)
-
-// gsoMaxSegs is the kernel's default (GSO_MAX_SEGS).
-const gsoMaxSegs = 65535

@@ -19,13 +19,14 @@ func TestUpstreamsOwnTestGetsAtLeastAsFar(t *testing.T) {
 		t.Fatal(err)
 	}
 	script := filepath.Join(strings.TrimSpace(string(out)), "tests", "netns.sh")
-	theirs, said := upstreamSteps(t, script, wireguardGo)
+	theirs, _ := upstreamSteps(t, script, wireguardGo)
 	t.Logf("wireguard-go: %d steps, the last %q", len(theirs), last(theirs))
-	if len(theirs) < 40 {
-		t.Fatalf("the script stops early with wireguard-go; is a program missing?\n%s", said)
-	}
 	ours, said := upstreamSteps(t, script, firelaneWG)
 	t.Logf("firelane wg: %d steps, the last %q", len(ours), last(ours))
+	// Where wireguard-go stops varies; a script that cannot run at all must not pass for that.
+	if len(ours) < leastSteps {
+		t.Errorf("the script stops at step %d, before step %d; is a program missing?\n%s", len(ours), leastSteps, tail(said, 4000))
+	}
 	if len(ours) < len(theirs) {
 		t.Errorf("firelane wg gets to step %d, wireguard-go to step %d; it said\n%s", len(ours), len(theirs), tail(said, 4000))
 	}
@@ -34,7 +35,15 @@ func TestUpstreamsOwnTestGetsAtLeastAsFar(t *testing.T) {
 	}
 }
 
-func last(s []string) string { return s[len(s)-1] }
+// leastSteps is well into the script: both ways of a tunnel over IPv4 and IPv6 are behind it.
+const leastSteps = 100
+
+func last(s []string) string {
+	if len(s) == 0 {
+		return ""
+	}
+	return s[len(s)-1]
+}
 
 func tail(s string, n int) string { return s[max(0, len(s)-n):] }
 
