@@ -10,7 +10,8 @@ import "net/netip"
 type arrivals struct{ recent, older map[netip.AddrPort]netip.Addr }
 
 // maxArrivals bounds arrivals: a handshake's answer leaves within milliseconds, and a flood of
-// initiations from forged sources can at worst make an answer leave from the kernel's choice.
+// initiations from forged sources can at worst make an answer leave from the kernel's choice: the
+// first data message then pins the path to the address it was sent to (fib.Peer.ArrivedFrom).
 const maxArrivals = 1024
 
 // note records that remote wrote to local; an invalid remote is nobody.

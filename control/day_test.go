@@ -83,9 +83,15 @@ func TestNextTimeoutIsNeverLaterThanOutput(t *testing.T) {
 	b.machine.HandleDatagram(Datagram{Remote: f.from, Local: f.to, Bytes: f.b}, n.now)
 	pending("datagram", b)
 	n.run(time.Second)
-	a.machine.HandleWish(p, nil, 0, Datagram{}, n.now) // nothing to do: nothing pending
-	a.machine.HandleWish(p, nil, fib.WishRoam, Datagram{Remote: netip.MustParseAddrPort("198.51.100.1:2")}, n.now)
-	pending("roaming", a)
+	a.machine.HandleWish(p, nil, 0, n.now) // nothing to do: nothing pending
+	// The loop has moved the path already: control only learns it, and sends nothing.
+	if w := p.ArrivedFrom(netip.MustParseAddrPort("198.51.100.1:2"), netip.Addr{}); w != fib.WishRoam {
+		t.Fatalf("wish %b", w)
+	}
+	a.machine.HandleWish(p, nil, fib.WishRoam, n.now)
+	if got := a.machine.Peers()[0].Endpoint; got.String() != "198.51.100.1:2" {
+		t.Errorf("endpoint %v after roaming", got)
+	}
 	a.machine.HandleLink(false, testMTU, n.now)
 	pending("link down", a)
 }

@@ -268,12 +268,12 @@ func (h *testNode) receive(f flight) {
 		packets = 1
 		h.got = append(h.got, inner)
 	}
-	h.wish(s.Peer, s, s.Touch(0, packets, len(f.b), h.nanos())|s.Peer.ArrivedFrom(f.from, from.Local.Addr()), from)
+	h.wish(s.Peer, s, s.Touch(0, packets, len(f.b), h.nanos())|s.Peer.ArrivedFrom(f.from, from.Local.Addr()))
 }
 
-func (h *testNode) wish(p *fib.Peer, s *fib.Session, w fib.Wish, from Datagram) {
+func (h *testNode) wish(p *fib.Peer, s *fib.Session, w fib.Wish) {
 	if w != 0 {
-		h.machine.HandleWish(p, s, w, from, h.net.now)
+		h.machine.HandleWish(p, s, w, h.net.now)
 		h.carryOut()
 	}
 }
@@ -302,7 +302,7 @@ func (h *testNode) sendTo(dst netip.Addr, b []byte) bool {
 	copy(msg[wireguard.HeaderSize:], b)
 	s.Keys.Seal(&h.scratch, [][]byte{msg}, first)
 	h.net.send(h.from(path.LocalPort()), path.Remote, msg)
-	h.wish(p, s, s.Sent(0, len(msg), h.nanos()), Datagram{})
+	h.wish(p, s, s.Sent(0, len(msg), h.nanos()))
 	return true
 }
 

@@ -164,16 +164,14 @@ func (s *Static) HandlePacket(to *fib.Peer, b []byte, now time.Time) {
 	s.pump(now)
 }
 
-// HandleWish takes what a loop noticed about a peer, and about session if the wish names one;
-// from is where its message came from, and which address of ours it was sent to.
-func (s *Static) HandleWish(to *fib.Peer, session *fib.Session, w fib.Wish, from Datagram, now time.Time) {
+// HandleWish takes what a loop noticed about a peer, and about session if the wish names one.
+func (s *Static) HandleWish(to *fib.Peer, session *fib.Session, w fib.Wish, now time.Time) {
 	p := s.byFib[to]
 	if p == nil || !s.up {
 		return // what was noticed ended with the peer, or with the link
 	}
-	if w&fib.WishRoam != 0 {
-		s.arrived.note(from.Remote, from.Local.Addr())
-		s.setPath(p, from.Remote)
+	if path := to.Path(); w&fib.WishRoam != 0 && path != nil {
+		p.path, p.endpoint = path, path.Remote // where the loops have moved it, perhaps further since
 	}
 	s.observe(p, now) // sees what WishConfirmed and WishTimers tell
 	if w&fib.WishRekey != 0 && session != nil && session == s.newest(p) {

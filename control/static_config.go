@@ -154,7 +154,10 @@ func (s *Static) configurePeer(c *PeerChange, now time.Time) error {
 
 // add makes a peer that the loops know but cannot reach yet.
 func (s *Static) add(c *PeerChange, now time.Time) (*staticPeer, error) {
-	id, ok := s.connectionID()
+	id, ok := uint32(0), len(s.peers) < fib.MaxPeers
+	if ok {
+		id, ok = s.connectionID()
+	}
 	if !ok {
 		return nil, configError("add peer: there are %d already, the most one device takes", fib.MaxPeers)
 	}

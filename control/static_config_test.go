@@ -43,7 +43,7 @@ func TestRemovingAPeerWithLiveSessions(t *testing.T) {
 		t.Errorf("something is left: %+v", a.machine.Size())
 	}
 	a.machine.HandlePacket(p, []byte("late"), n.now)
-	a.machine.HandleWish(p, s, fib.WishRekey|fib.WishRoam, Datagram{Remote: b.addrs[0]}, n.now)
+	a.machine.HandleWish(p, s, fib.WishRekey|fib.WishRoam, n.now)
 	if a.carryOut(); a.machine.Losses().Late != 1 {
 		t.Errorf("%+v", a.machine.Losses())
 	}
@@ -204,6 +204,14 @@ func TestLimitsAreErrorsOfTheRequest(t *testing.T) {
 	err = a.machine.Configure(DeviceChange{Peers: all}, n.now)
 	if a.carryOut(); !errors.Is(err, ErrConfig) || a.machine.Size().Peers != fib.MaxPeers {
 		t.Errorf("%v, %d peers", err, a.machine.Size().Peers)
+	}
+	// All of them make room for as many others in one request, before ids are free again.
+	for i := range all {
+		all[i].PublicKey[4] = 1
+	}
+	err = a.machine.Configure(DeviceChange{ReplacePeers: true, Peers: all[1:]}, n.now)
+	if a.carryOut(); err != nil || a.machine.Size().Peers != fib.MaxPeers {
+		t.Errorf("replacing all: %v, %d peers", err, a.machine.Size().Peers)
 	}
 	err = a.machine.Configure(DeviceChange{Peers: []PeerChange{{PublicKey: all[0].PublicKey, Allowed: []AllowedChange{{}}}}}, n.now)
 	if !errors.Is(err, ErrConfig) {

@@ -86,7 +86,7 @@ func (s *Static) setPath(p *staticPeer, remote netip.AddrPort) {
 		return
 	}
 	local := s.arrived.of(remote)
-	if p.path != nil && p.path.Remote == remote && p.path.Local == local {
+	if old := p.path; old != nil && old.Remote == remote && old.Local == local && old == p.fib.Path() {
 		return
 	}
 	p.endpoint = remote

@@ -194,7 +194,7 @@ func TestLinkDownEndsSessionsAndUpStartsKeepalives(t *testing.T) {
 		t.Error("timers run while the link is down")
 	}
 	a.machine.HandlePacket(p, []byte("x"), n.now)
-	a.machine.HandleWish(p, nil, fib.WishSession, Datagram{}, n.now)
+	a.machine.HandleWish(p, nil, fib.WishSession, n.now)
 	if a.carryOut(); n.sent != before || a.machine.Losses().Late != 1 {
 		t.Errorf("sent %v, %+v", n.sent, a.machine.Losses())
 	}
@@ -258,7 +258,7 @@ func TestALostBellIsMadeUpForByTheNextLook(t *testing.T) {
 		t.Fatal("the responder has no session to be confirmed")
 	}
 	s.Touch(0, 1, 100, b.nanos()) // its wishes get lost
-	b.machine.HandleWish(p, nil, fib.WishTimers, Datagram{}, n.now)
+	b.machine.HandleWish(p, nil, fib.WishTimers, n.now)
 	b.carryOut()
 	if b.state(t, a).LastHandshake.IsZero() {
 		t.Error("the confirmed session was not noticed")
@@ -279,7 +279,7 @@ func TestAWishOfAWithdrawnSessionBringsNothingBack(t *testing.T) {
 	w := s.Touch(0, 1, 100, b.nanos())
 	other := testKey(99)
 	b.configure(DeviceChange{PrivateKey: &other})
-	b.wish(p, s, w, Datagram{Remote: a.addrs[0], Local: b.addrs[0]})
+	b.wish(p, s, w)
 	if _, _, v := p.NextHop(b.nanos()); v != fib.DropNoSession || b.table.Session(s.Index) != nil {
 		t.Errorf("the session of the old key is used: %v", v)
 	}
@@ -318,7 +318,7 @@ func TestAnOlderSessionConfirmedLateDoesNotReplaceTheNewest(t *testing.T) {
 		t.Fatalf("%d sessions await confirmation", len(p.awaited))
 	}
 	old := p.awaited[0]
-	b.wish(p.fib, old, old.Touch(0, 1, 100, b.nanos()), Datagram{Remote: a.addrs[0], Local: b.addrs[0]})
+	b.wish(p.fib, old, old.Touch(0, 1, 100, b.nanos()))
 	if _, s, v := p.fib.NextHop(b.nanos()); v != fib.Pass || s == old || s != b.machine.newest(p) {
 		t.Errorf("%v: the older session is used", v)
 	}

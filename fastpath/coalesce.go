@@ -16,10 +16,13 @@ type Offloads struct {
 // maxSuperBytes bounds a superpacket: the total length of an IPv4 packet has 16 bits.
 const maxSuperBytes = 65535
 
-// maxSuperSegments bounds how many UDP datagrams stand in one superpacket: the kernel refuses
-// more than UDP_MAX_SEGMENTS, 64 before Linux 6.9 (include/linux/virtio_net.h). TCP is bounded
-// by bytes alone.
-const maxSuperSegments = 64
+// maxDatagrams bounds how many UDP datagrams stand in one superpacket: the kernel refuses more than
+// UDP_MAX_SEGMENTS, 64 before Linux 6.9 (include/linux/virtio_net.h).
+const maxDatagrams = 64
+
+// maxSegmentsTCP bounds how many TCP segments do: a vectored write takes 1,024 pieces (UIO_MAXIOV),
+// one of which is the virtio-net header's.
+const maxSegmentsTCP = 1000
 
 // flowSlots is the size of the table of open superpackets, direct-mapped by a hash of the flow.
 // Two flows that meet in a slot only end each other's superpackets.
@@ -180,7 +183,7 @@ func (o *open) sameFlow(ip []byte, info *packet.Info) bool {
 	h := o.head[batch.SuperHeadroom:]
 	if o.version == 4 {
 		// Version to TOS, then flags, TTL, protocol, then both addresses; identification apart.
-		if h[1] != ip[1] || binary.LittleEndian.Uint32(h[6:])&0xffffffff != binary.LittleEndian.Uint32(ip[6:])&0xffffffff ||
+		if h[1] != ip[1] || binary.LittleEndian.Uint32(h[6:]) != binary.LittleEndian.Uint32(ip[6:]) ||
 			binary.LittleEndian.Uint64(h[12:]) != binary.LittleEndian.Uint64(ip[12:]) {
 			return false
 		}
@@ -211,10 +214,10 @@ func (c *coalescer) join(o *open, ip []byte, info *packet.Info) bool {
 		return false
 	}
 	if o.proto == packet.ProtoTCP {
-		if binary.BigEndian.Uint32(ip[o.l4+4:]) != o.nextSeq {
+		if o.count == maxSegmentsTCP || binary.BigEndian.Uint32(ip[o.l4+4:]) != o.nextSeq {
 			return false
 		}
-	} else if o.count == maxSuperSegments {
+	} else if o.count == maxDatagrams {
 		return false
 	}
 	if o.version == 4 && !o.continuesID(ip) {

@@ -303,3 +303,20 @@ func TestExtensionHeadersPassAlone(t *testing.T) {
 		t.Errorf("superpackets of %v packets", got)
 	}
 }
+
+// A vectored write takes so many pieces: more would be refused as a whole.
+func TestAFlowOfTinySegmentsStaysWithinOneWrite(t *testing.T) {
+	const segments = 2500
+	p := newPair(t, 1)
+	supers := coalesced(p, chain(flow{seq: 1000, ack: 5}, segments, 20)...)
+	total := 0
+	for _, s := range supers {
+		if len(s.Payloads) >= maxSegmentsTCP {
+			t.Errorf("%d payloads in one superpacket", len(s.Payloads))
+		}
+		total += 1 + len(s.Payloads)
+	}
+	if total != segments {
+		t.Errorf("%d segments came out of %d", total, segments)
+	}
+}

@@ -149,13 +149,26 @@ func (d *Decap) run(t *batch.Train, from, to int, now int64) {
 	if fresh == 0 {
 		return
 	}
-	d.order(msgs, counters, ok)
-	d.touch(s, t, msgs, ok, now)
-	for i, m := range msgs {
-		if ok[i] && len(m) > wireguard.DataMinSize {
+	msgs, counters = kept(msgs, counters, ok)
+	d.order(msgs, counters)
+	d.touch(s, t, msgs, now)
+	for _, m := range msgs {
+		if len(m) > wireguard.DataMinSize {
 			d.deliver(s.Peer, t.ECN, m)
 		}
 	}
+}
+
+// kept moves the messages that are ok to the front, in order, and returns them.
+func kept(msgs [][]byte, counters []uint64, ok []bool) ([][]byte, []uint64) {
+	n := 0
+	for i := range msgs {
+		if ok[i] {
+			msgs[n], counters[n] = msgs[i], counters[i]
+			n++
+		}
+	}
+	return msgs[:n], counters[:n]
 }
 
 // match finds the session of a run and refuses what is past its time.
@@ -172,9 +185,9 @@ func (d *Decap) match(msgs [][]byte, now int64) *fib.Session {
 	return s
 }
 
-// order sorts a run by counter: what the network has swapped within one receive call is put
-// right. In order already, as nearly always, it costs one comparison a message.
-func (d *Decap) order(msgs [][]byte, counters []uint64, ok []bool) {
+// order sorts a run by counter: what was swapped within one train is put right. In order already,
+// as nearly always, it costs one comparison a message.
+func (d *Decap) order(msgs [][]byte, counters []uint64) {
 	inversions := 0
 	for i := 1; i < len(counters); i++ {
 		if counters[i] > counters[i-1] {
@@ -184,7 +197,6 @@ func (d *Decap) order(msgs [][]byte, counters []uint64, ok []bool) {
 		for j := i; j > 0 && counters[j] < counters[j-1]; j-- {
 			counters[j], counters[j-1] = counters[j-1], counters[j]
 			msgs[j], msgs[j-1] = msgs[j-1], msgs[j]
-			ok[j], ok[j-1] = ok[j-1], ok[j]
 		}
 	}
 	if inversions > 0 {
@@ -193,12 +205,9 @@ func (d *Decap) order(msgs [][]byte, counters []uint64, ok []bool) {
 }
 
 // touch tells the session what arrived, and control what follows from it.
-func (d *Decap) touch(s *fib.Session, t *batch.Train, msgs [][]byte, ok []bool, now int64) {
+func (d *Decap) touch(s *fib.Session, t *batch.Train, msgs [][]byte, now int64) {
 	packets, bytes := 0, 0
-	for i, m := range msgs {
-		if !ok[i] {
-			continue
-		}
+	for _, m := range msgs {
 		bytes += len(m)
 		if len(m) > wireguard.DataMinSize {
 			packets++

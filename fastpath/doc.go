@@ -13,7 +13,7 @@
 //	match     receiver index → session                             fib
 //	open      a run of one session in one call
 //	accept    replay window, after authentication
-//	order     what the network swapped within one batch
+//	order     what the network swapped within one train
 //	touch     confirms the session, stamps activity, follows a peer that roams
 //	parse     inner packet, all bounds
 //	admit     source among the peer's allowed IPs
@@ -49,7 +49,7 @@
 //
 // # Order
 //
-// Packets of one flow leave in the order of their counters within a batch and in order of arrival
-// between batches, while the kernel keeps the flow on one queue and the peer on one socket. When
+// Packets of one flow leave in the order of their counters within a train and in order of arrival
+// between trains, while the kernel keeps the flow on one queue and the peer on one socket. When
 // it moves them to another worker, two workers may overtake each other.
 package fastpath

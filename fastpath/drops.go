@@ -36,12 +36,15 @@ const (
 	Wakeups
 	// Pauses: times the worker slept on purpose to let a batch gather.
 	Pauses
+	// Stalls: times input had to wait because the slab pool was empty or the kernel refused to
+	// hand it over.
+	Stalls
 	numFigures
 )
 
 var figureNames = [numFigures]string{
 	Turns: "Turns", Trains: "Trains", Segments: "Segments", Bytes: "Bytes", Supers: "Supers",
-	InnerBytes: "InnerBytes", Inversions: "Inversions", Wakeups: "Wakeups", Pauses: "Pauses",
+	InnerBytes: "InnerBytes", Inversions: "Inversions", Wakeups: "Wakeups", Pauses: "Pauses", Stalls: "Stalls",
 }
 
 // String returns the figure's name, which is also its metric's name.

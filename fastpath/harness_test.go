@@ -303,7 +303,7 @@ func checkOffload(t fataler, s batch.Super, b []byte) {
 	if !o.NeedsCsum || int(o.SegmentSize) == 0 || len(s.Payloads) == 0 || len(b) > maxSuperBytes {
 		t.Fatalf("offload %+v with %d payloads, %d bytes", o, len(s.Payloads), len(b))
 	}
-	if o.Kind == batch.OffloadUDP && len(s.Payloads)+1 > maxSuperSegments {
+	if o.Kind == batch.OffloadUDP && len(s.Payloads)+1 > maxDatagrams {
 		t.Fatalf("%d datagrams in one superpacket", len(s.Payloads)+1)
 	}
 	field := binary.BigEndian.Uint16(b[o.CsumStart+o.CsumOffset:])

@@ -63,6 +63,10 @@ const (
 // again: neither direction starves, and neither does a stop.
 const maxRounds = 4
 
+// stallPause is how long, in nanoseconds, a worker leaves an input alone that it cannot read: the
+// pool is empty, or the tunnel is being removed. Readiness stays, so it would spin otherwise.
+const stallPause = 1_000_000
+
 // Config is what a worker is made of. Interfaces and functions are called once per batch.
 type Config struct {
 	Table *fib.Table
@@ -98,6 +102,7 @@ type Worker struct {
 	read    *batch.SuperBatch
 	pace    pacer
 	counts  Counters
+	stalled bool // an input could not be read in this turn, though ready
 	stopped atomic.Bool
 }
 
@@ -122,12 +127,6 @@ func (w *Worker) AddTo(s *Snapshot) {
 	s.Add(w.encap.Counters())
 	s.Add(&w.counts)
 }
-
-// Decapped returns the decap loop's counters, Encapped those of the encap loop.
-func (w *Worker) Decapped() *Counters { return w.decap.Counters() }
-
-// Encapped returns the encap loop's counters.
-func (w *Worker) Encapped() *Counters { return w.encap.Counters() }
 
 // Stop makes Run return after its batch; ring the poller's bell afterwards. Any goroutine.
 func (w *Worker) Stop() { w.stopped.Store(true) }
@@ -159,6 +158,10 @@ func (w *Worker) busy(ready uint64) error {
 	for !w.stopped.Load() {
 		got, more := w.turn(ready, now)
 		sleep := w.pace.rest(got, more, now, w.c.Clock())
+		if w.stalled {
+			w.stalled, sleep = false, stallPause
+			w.counts.add(Stalls, 1)
+		}
 		if sleep > 0 {
 			w.counts.add(Pauses, 1)
 			w.c.Poller.Sleep(time.Duration(sleep))
@@ -205,8 +208,8 @@ func (w *Worker) carried() uint64 {
 func (w *Worker) receive(s Socket, now int64) (more bool) {
 	for range maxRounds {
 		w.in.Reset()
-		if err := s.Recv(w.in); err != nil {
-			w.counts.drop(fib.DropNoBuffer, 1)
+		if s.Recv(w.in) != nil {
+			w.stalled = true
 			return false
 		}
 		n := len(w.in.Trains)
@@ -245,8 +248,8 @@ func (w *Worker) write(supers []batch.Super) {
 func (w *Worker) transmit(now int64) (more bool) {
 	for range maxRounds {
 		w.read.Reset()
-		if err := w.c.Queue.Read(w.read); err != nil {
-			w.counts.drop(fib.DropNoBuffer, 1)
+		if w.c.Queue.Read(w.read) != nil {
+			w.stalled = true
 			return false
 		}
 		n := len(w.read.Packets)

@@ -101,13 +101,22 @@ type fakePoller struct {
 	ready uint64
 	err   error
 	waits atomic.Int64
+	slept time.Duration
+	// onSleep is called when the worker sleeps.
+	onSleep func()
 }
 
 func (p *fakePoller) Wait(time.Duration) (uint64, error) {
 	p.waits.Add(1)
 	return p.ready, p.err
 }
-func (p *fakePoller) Sleep(time.Duration) bool { return false }
+func (p *fakePoller) Sleep(d time.Duration) bool {
+	p.slept += d
+	if p.onSleep != nil {
+		p.onSleep()
+	}
+	return false
+}
 
 // rig is a worker on fakes, on the gateway's side.
 type rig struct {
@@ -174,7 +183,7 @@ func TestDecapAllocatesNothing(t *testing.T) {
 	}); n != 0 {
 		t.Errorf("%v allocations per batch, want 0", n)
 	}
-	if c := r.Decapped(); c.Figure(Supers) == 0 || c.Verdict(fib.DropForged) == 0 || c.Verdict(fib.DropForeignSource) == 0 {
+	if c := r.decap.Counters(); c.Figure(Supers) == 0 || c.Verdict(fib.DropForged) == 0 || c.Verdict(fib.DropForeignSource) == 0 {
 		t.Error("the batch does not mix every shape")
 	}
 }
@@ -193,7 +202,7 @@ func TestEncapAllocatesNothing(t *testing.T) {
 	}); n != 0 {
 		t.Errorf("%v allocations per batch, want 0", n)
 	}
-	if c := r.Encapped(); c.Figure(Segments) == 0 || c.Verdict(fib.DropNotAClient) == 0 {
+	if c := r.encap.Counters(); c.Figure(Segments) == 0 || c.Verdict(fib.DropNotAClient) == 0 {
 		t.Error("the batch does not mix every shape")
 	}
 }
@@ -235,7 +244,7 @@ func TestWorkerCountsWhatTheKernelRefuses(t *testing.T) {
 			c.set(r)
 			if c.out {
 				r.transmit(start)
-				if got, want := r.counts.Verdict(c.want), r.Encapped().Figure(Segments); got != want || got == 0 {
+				if got, want := r.counts.Verdict(c.want), r.encap.Counters().Figure(Segments); got != want || got == 0 {
 					t.Errorf("%d dropped, want %d", got, want)
 				}
 				if full := c.want == fib.DropSendFull; full != (r.socket.waits > 0) {
@@ -243,7 +252,7 @@ func TestWorkerCountsWhatTheKernelRefuses(t *testing.T) {
 				}
 			} else {
 				r.receive(r.c.Socket4, start)
-				if got, want := r.counts.Verdict(c.want), r.Decapped().Figure(Supers); got != want || got == 0 {
+				if got, want := r.counts.Verdict(c.want), r.decap.Counters().Figure(Supers); got != want || got == 0 {
 					t.Errorf("%d dropped, want %d", got, want)
 				}
 			}
@@ -251,7 +260,7 @@ func TestWorkerCountsWhatTheKernelRefuses(t *testing.T) {
 	}
 }
 
-func TestWorkerWithoutSlabsCountsAndGoesOn(t *testing.T) {
+func TestWorkerWithoutSlabsWaitsCountsAndGoesOn(t *testing.T) {
 	p := newPair(t, 1)
 	r := newRig(p, 0, 0)
 	defer r.release()
@@ -262,9 +271,18 @@ func TestWorkerWithoutSlabsCountsAndGoesOn(t *testing.T) {
 		held[n].give = func() { other.Give(s) }
 		n++
 	}
-	r.turn(r.poller.ready, start)
-	if r.counts.Verdict(fib.DropNoBuffer) == 0 || r.queue.written != 0 {
-		t.Errorf("%d without a buffer, %d written", r.counts.Verdict(fib.DropNoBuffer), r.queue.written)
+	// Everything stays ready: without a sleep each time it would spin.
+	const stalls = 5
+	r.poller.onSleep = func() {
+		if r.counts.Figure(Stalls) == stalls {
+			r.Stop()
+		}
+	}
+	if err := r.busy(r.poller.ready); err != nil {
+		t.Fatal(err)
+	}
+	if r.counts.Figure(Stalls) != stalls || r.poller.slept != stalls*stallPause || r.poller.waits.Load() != stalls || r.queue.written != 0 {
+		t.Errorf("%d stalls, slept %v, %d looks, %d written", r.counts.Figure(Stalls), r.poller.slept, r.poller.waits.Load(), r.queue.written)
 	}
 	for i := range n {
 		held[i].give()

@@ -90,7 +90,7 @@ func TestConnectionIDsStayUniqueThroughGrowth(t *testing.T) {
 func TestPeersAreBounded(t *testing.T) {
 	table := NewTable(1280)
 	var one uint32
-	for i := range MaxPeers {
+	for i := range maxConnections {
 		id, ok := table.TakeConnectionID(rand.Uint32)
 		if !ok {
 			t.Fatalf("refused after %d", i)

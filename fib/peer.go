@@ -110,13 +110,13 @@ func (p *Peer) Unwanted() { p.wanting.Store(false) }
 // from, and reports the wish to tell control when that is new. The loops do this themselves
 // because the next packet to the peer may be the answer to this very message: on the old path it
 // would be lost, or, arriving from there, make the peer move back. local is the address of ours
-// that the message was sent to. It allocates when the peer moves, and only then.
+// that the message was sent to: answers leave from there. It allocates when the peer moves, and only then.
 func (p *Peer) ArrivedFrom(remote netip.AddrPort, local netip.Addr) Wish {
 	if p.Roaming == RoamNever {
 		return 0
 	}
 	path := p.path.Load()
-	if path != nil && path.Remote == remote {
+	if path != nil && path.Remote == remote && (path.Local == local || !local.IsValid()) {
 		if p.untold.Load() && p.untold.CompareAndSwap(true, false) {
 			return WishRoam
 		}

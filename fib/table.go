@@ -7,8 +7,12 @@ import (
 
 // MaxPeers bounds the peers of one table. A connection id has 24 bits, and the table of
 // connections is kept at most half full so that a free random id is found in two tries on
-// average; 65,536 peers need 131,072 slots, 1 MiB.
+// average; 65,536 peers need 131,072 slots, 1 MiB. Control enforces it.
 const MaxPeers = 1 << 16
+
+// maxConnections bounds the connection ids: those of removed peers are free again only when the
+// change that says so is applied, and one request may replace all peers.
+const maxConnections = 2 * MaxPeers
 
 // SessionsPerPeer is how many sessions of one peer can be live: the newest replaces the oldest.
 const SessionsPerPeer = 8
@@ -79,10 +83,10 @@ func (t *Table) Routes() *Routes { return t.routes.Load() }
 // MTU returns how large an inner packet may be, in bytes.
 func (t *Table) MTU() int { return int(t.mtu.Load()) }
 
-// TakeConnectionID reserves an unused 24-bit connection id, or reports false when MaxPeers are
-// taken. random yields random bits. Only control calls it.
+// TakeConnectionID reserves an unused 24-bit connection id, or reports false when twice
+// MaxPeers are taken. random yields random bits. Only control calls it.
 func (t *Table) TakeConnectionID(random func() uint32) (id uint32, ok bool) {
-	if t.used >= MaxPeers {
+	if t.used >= maxConnections {
 		return 0, false
 	}
 	cs := t.connections.Load()

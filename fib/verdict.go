@@ -14,7 +14,7 @@ const (
 	// DropNoSession: no session has the receiver index, or the peer has no usable session to
 	// send with (the packet was then offered to control).
 	DropNoSession
-	// DropExpired: the session is past its reject-after time or message limit.
+	// DropExpired: the session is past its reject-after time.
 	DropExpired
 	// DropForged: authentication of a data message failed.
 	DropForged

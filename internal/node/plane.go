@@ -26,7 +26,7 @@ const (
 	// cacheSlabs is the worker's own stock: all it needs at a time, so that the shared ring is
 	// out of the picture in steady state.
 	cacheSlabs = 160
-	// signalSlots bounds the handshake messages that wait for control: three times the limit on
+	// signalSlots bounds the handshake messages that wait for control: four times the limit on
 	// handshakes in the works, for bursts. 0.8 MiB.
 	signalSlots = 512
 	// innerSlots bounds inner packets and wishes that wait for control: a few peers' worth of

@@ -49,8 +49,8 @@ type StaticConfig struct {
 	Log    *slog.Logger
 }
 
-// ErrInterfaceGone says that the interface was removed while it ran; RunStatic returns nil then,
-// as after its context ended.
+// errInterfaceGone ends the driver when the interface was removed while it ran; RunStatic returns
+// nil then, as after its context ended.
 var errInterfaceGone = errors.New("the interface was removed")
 
 // puntBudget bounds how many entries of each ring one turn of the driver takes.
@@ -75,6 +75,7 @@ type static struct {
 	ended    chan struct{} // closed when the driver answers no more requests
 	jobs     chan wireguard.Job
 	results  chan wireguard.JobResult
+	retry    *time.Timer // when the sockets of a link that is up are tried again
 	backlog  []wireguard.Job
 
 	out    control.Output
@@ -134,6 +135,10 @@ func newStatic(cfg StaticConfig) (*static, error) {
 	if err != nil {
 		return nil, err
 	}
+	var seed [32]byte
+	if _, err := rand.Read(seed[:]); err != nil {
+		return nil, fmt.Errorf("read entropy: %w", err)
+	}
 	pool, err := bufpool.New(cfg.Queues * slabsPerWorker)
 	if err != nil {
 		return nil, err
@@ -151,10 +156,7 @@ func newStatic(cfg StaticConfig) (*static, error) {
 		ended:    make(chan struct{}),
 		jobs:     make(chan wireguard.Job),
 		results:  make(chan wireguard.JobResult),
-	}
-	var seed [32]byte
-	if _, err := rand.Read(seed[:]); err != nil {
-		return nil, fmt.Errorf("read entropy: %w", err)
+		retry:    time.NewTimer(time.Hour),
 	}
 	s.machine = control.NewStatic(control.StaticConfig{
 		Table:   s.table,
@@ -215,6 +217,7 @@ func (s *static) run(ctx context.Context) error {
 	}
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	defer s.retry.Stop()
 	for {
 		var jobs chan<- wireguard.Job
 		var next wireguard.Job
@@ -237,10 +240,16 @@ func (s *static) run(ctx context.Context) error {
 		case <-timer.C:
 			s.machine.HandleTimeout(time.Now())
 		case e, ok := <-events:
-			if !ok || e.Removed {
+			switch {
+			case e.Removed:
 				return errInterfaceGone
+			case !ok && ctx.Err() == nil:
+				return errors.New("watch the interface: the kernel's notifications ended")
+			case ok:
+				s.linkChanged(e)
 			}
-			s.linkChanged(e)
+		case <-s.retry.C:
+			s.linkChanged(s.link)
 		case err := <-s.failures():
 			return err
 		}
@@ -292,7 +301,7 @@ func (s *static) drain(r *fastpath.Punts, now time.Time) bool {
 		case fastpath.PuntInner:
 			s.machine.HandlePacket(p.Peer, p.Payload, now)
 		case fastpath.PuntWish:
-			s.machine.HandleWish(p.Peer, p.Session, p.Wish, from, now)
+			s.machine.HandleWish(p.Peer, p.Session, p.Wish, now)
 		}
 	}
 	return true
@@ -305,98 +314,5 @@ func (s *static) carryOut() {
 	s.backlog = append(s.backlog, s.out.Jobs...)
 	if s.running != nil {
 		s.running.send(s.out.Datagrams)
-	}
-}
-
-// linkChanged follows the tunnel's link: up opens the sockets and starts the workers, down closes
-// them, so that the port is free meanwhile.
-func (s *static) linkChanged(e tun.Event) {
-	now := time.Now()
-	s.link = e
-	if e.Up && s.running == nil {
-		if err := s.startPlane(); err != nil {
-			s.cfg.Log.Error("link up, but no sockets", "port", s.port, "err", err)
-		}
-	}
-	s.machine.HandleLink(e.Up && s.running != nil, e.MTU, now)
-	if !e.Up {
-		s.carryOut()
-		s.stopPlane()
-	}
-	s.cfg.Log.Info("link changed", "up", e.Up, "mtu", e.MTU)
-}
-
-func (s *static) startPlane() error {
-	g, err := s.plane.openGroup(s.port, s.mark)
-	if err != nil {
-		return err
-	}
-	p, err := startPlane(&s.plane, g)
-	if err != nil {
-		return errors.Join(err, g.Close())
-	}
-	s.running, s.port = p, g.Port()
-	s.logCaps(g)
-	return nil
-}
-
-func (s *static) stopPlane() {
-	if s.running == nil {
-		return
-	}
-	sockets := s.running.sockets()
-	if err := s.running.stop(); err != nil {
-		s.cfg.Log.Warn("closing the sockets", "err", err)
-	}
-	s.spent.add(s.running, sockets)
-	s.running = nil
-}
-
-// rebind moves to another port; 0 asks for any. On an error the old port stays.
-func (s *static) rebind(port uint16) error {
-	if s.running == nil {
-		s.port = port
-		if s.link.Up {
-			return s.relink()
-		}
-		return nil
-	}
-	if port == s.running.group.Port() {
-		return nil
-	}
-	g, err := s.plane.openGroup(port, s.mark)
-	if err != nil {
-		return err
-	}
-	s.stopPlane()
-	p, err := startPlane(&s.plane, g)
-	if err != nil {
-		return errors.Join(err, g.Close())
-	}
-	s.running, s.port = p, g.Port()
-	return nil
-}
-
-// relink opens the sockets of a link that is up without them.
-func (s *static) relink() error {
-	if err := s.startPlane(); err != nil {
-		return err
-	}
-	s.machine.HandleLink(true, s.link.MTU, time.Now())
-	return nil
-}
-
-// logCaps reports what the kernel grants, feature by feature.
-func (s *static) logCaps(g *udp.Group) {
-	u, t := g.Caps(), s.cfg.Tun.Caps()
-	v4, _ := g.Worker(0)
-	receive, send, _ := v4.Buffers()
-	s.cfg.Log.Info("data plane started", "port", g.Port(), "workers", s.plane.workers,
-		"udp_gro", u.GRO.String(), "udp_gso", u.GSO.String(), "segments", v4.MaxSegments(),
-		"tun_csum", t.Csum, "tun_tso", t.TSO, "tun_uso", t.USO,
-		"receive_buffer", receive, "send_buffer", send)
-	if receive < 2*socketBuffer {
-		s.cfg.Log.Warn("the kernel grants a smaller receive buffer than asked for: bursts may be lost; raise net.core.rmem_max",
-			"asked", socketBuffer, "granted", receive/2)
 	}
 }

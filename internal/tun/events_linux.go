@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -65,10 +66,9 @@ func (d *Device) forward(ctx context.Context, w *watch, events chan<- Event) {
 				// (ENOBUFS), which ends a subscription.
 				w.end()
 				var err error
-				if w, err = d.watch(); errors.Is(err, errRemoved) {
-					w, next.Removed = new(watch), true
+				if w, err = d.watchAgain(ctx); errors.Is(err, errRemoved) {
+					next.Removed = true
 				} else if err != nil {
-					w = new(watch)
 					return
 				} else {
 					next = w.first
@@ -78,6 +78,28 @@ func (d *Device) forward(ctx context.Context, w *watch, events chan<- Event) {
 			return
 		}
 		changed, now = next != now, next
+	}
+}
+
+// rewatchEvery is how long a failed subscription waits for the next try.
+const rewatchEvery = 100 * time.Millisecond
+
+// watchAgain is watch, and tries again after any error but errRemoved until ctx is done. With an
+// error comes an empty watch.
+func (d *Device) watchAgain(ctx context.Context) (*watch, error) {
+	for {
+		w, err := d.watch()
+		switch {
+		case err == nil:
+			return w, nil
+		case errors.Is(err, errRemoved):
+			return new(watch), err
+		}
+		select {
+		case <-time.After(rewatchEvery):
+		case <-ctx.Done():
+			return new(watch), ctx.Err()
+		}
 	}
 }
 

@@ -100,10 +100,17 @@ func (s *server) serve(ctx context.Context, c net.Conn) {
 }
 
 func (s *server) handle(w io.Writer, req Request) error {
-	s.turn.Lock()
-	defer s.turn.Unlock()
 	if req.Op == Set {
+		s.turn.Lock()
+		defer s.turn.Unlock()
 		return s.handler.Set(req.Config)
 	}
-	return WriteState(w, s.handler.Get())
+	return WriteState(w, s.get())
+}
+
+// get asks the handler; who reads the answer slowly keeps nobody else waiting.
+func (s *server) get() State {
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	return s.handler.Get()
 }

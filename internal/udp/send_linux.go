@@ -95,7 +95,7 @@ func (s *Socket) Send(trains []batch.Train) (sent int, err error) {
 			return sent, errno
 		}
 		if !s.retry(&trains[sent], &try, errno) {
-			s.giveUp(errno)
+			s.giveUp(errno, uint64(trains[sent].Len()))
 			sent++
 			try = attempt{}
 		}
@@ -289,21 +289,21 @@ func (s *Socket) refuse(t *batch.Train) {
 	}
 }
 
-// giveUp counts a train that could not be sent, by reason.
-func (s *Socket) giveUp(errno unix.Errno) {
+// giveUp counts the datagrams of a train that could not be sent, by reason.
+func (s *Socket) giveUp(errno unix.Errno, n uint64) {
 	c := &s.count
 	switch errno {
 	case unix.ENETUNREACH, unix.EHOSTUNREACH, unix.ENETDOWN:
-		c.unreachable.Add(1)
+		c.unreachable.Add(n)
 	case unix.EPERM, unix.EACCES:
-		c.prohibited.Add(1)
+		c.prohibited.Add(n)
 	case unix.ECONNREFUSED:
-		c.refused.Add(1)
+		c.refused.Add(n)
 	case unix.EMSGSIZE:
-		c.tooLong.Add(1)
+		c.tooLong.Add(n)
 	case unix.ENOBUFS, unix.ENOMEM:
-		c.noMemory.Add(1)
+		c.noMemory.Add(n)
 	default:
-		c.other.Add(1)
+		c.other.Add(n)
 	}
 }

@@ -251,7 +251,7 @@ func TestAnErrorCostsOnlyItsTrain(t *testing.T) {
 		}
 	}
 	st := from.Stats()
-	if st.SendUnreachable != 1 || st.SendInvalid != 3 || st.SendTooLong != 1 || st.SentTrains != 2 {
+	if st.SendUnreachable != 3 || st.SendInvalid != 3 || st.SendTooLong != 1 || st.SentTrains != 2 {
 		t.Errorf("stats %+v", st)
 	}
 }

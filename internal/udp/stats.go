@@ -30,7 +30,7 @@ type Stats struct {
 	// SendBlocked counts Send calls that ended at a full send buffer.
 	SendBlocked uint64
 
-	// SendUnreachable … SendOther count trains given up, by the kernel's reason; the segments
+	// SendUnreachable … SendOther count datagrams given up, by the kernel's reason; the segments
 	// of a train that left before the error are counted as sent.
 	SendUnreachable uint64 // ENETUNREACH, EHOSTUNREACH, ENETDOWN
 	SendProhibited  uint64 // EPERM, EACCES: a packet filter or policy route says no

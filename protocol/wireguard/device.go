@@ -226,7 +226,7 @@ func (d *Device) handleResponse(msg []byte, from netip.AddrPort, now time.Time) 
 	if !d.admit(msg, from, now) {
 		return
 	}
-	h.busy = true
+	h.busy++
 	d.startIncoming(&readResponse{
 		id: d.id, peer: p, handshake: h, psk: p.psk, private: h.private, state: h.state,
 		msg: [ResponseSize]byte(msg), from: from,

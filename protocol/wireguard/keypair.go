@@ -20,8 +20,8 @@ const (
 
 // takeLimit ends the counters that Take hands out a little before RejectAfterMessages: a refused
 // Take may already have advanced the counter, and the room up to 2^64 must be more than all
-// workers together can add before they see it. 2^20 is 1024 workers with runs of 1024.
-const takeLimit = RejectAfterMessages - 1<<20
+// workers together can add before they see it. 2^26 is 1024 workers with superpackets of 65,536.
+const takeLimit = RejectAfterMessages - 1<<26
 
 // Scratch is what one goroutine needs to seal or open runs of messages without allocating. The
 // zero value is ready; one goroutine at a time.
@@ -55,7 +55,7 @@ func (k *Keypair) Initiator() bool { return k.initiator }
 // Created returns when the handshake was complete on our side.
 func (k *Keypair) Created() time.Time { return k.created }
 
-// RekeyAt returns from when on a message sent asks for a new handshake (PuntRekey, WhyRekey);
+// RekeyAt returns from when on a message sent asks for a new handshake (fib.WishRekey, WhyRekey);
 // zero on the responder, whose peer sees to it.
 func (k *Keypair) RekeyAt() time.Time { return k.rekeyAt }
 
@@ -66,7 +66,7 @@ func (k *Keypair) SendUntil() time.Time { return k.sendUntil }
 func (k *Keypair) Expires() time.Time { return k.expires }
 
 // Take reserves n counters, first … first+n-1, with one atomic add. It refuses once the key is
-// used up. n is the length of a run: 0 < n ≤ 1024.
+// used up. n is the number of packets of a superpacket: 0 < n ≤ 65,536.
 func (k *Keypair) Take(n int) (first uint64, ok bool) {
 	if k.counter.Load() >= takeLimit {
 		return 0, false

@@ -14,8 +14,8 @@ import (
 // use is lost.
 const maxSessions = 8
 
-// maxAnswering is how many initiations claiming to come from one peer are examined at a time:
-// one that is genuine, and some forged in its name.
+// maxAnswering is how many initiations claiming to come from one peer, or responses to one
+// initiation, are examined at a time: one that is genuine, and some forged in its name.
 const maxAnswering = 4
 
 // initiationGap is the distance of initiations accepted from one peer, at least: a peer in
@@ -56,7 +56,7 @@ type handshake struct {
 	index   uint32
 	private *ecdh.PrivateKey
 	state   symmetric
-	busy    bool // a response is being examined
+	busy    int // responses being examined, at most maxAnswering
 }
 
 // PublicKey returns the peer's public key.
@@ -120,7 +120,7 @@ func (p *Peer) nextIndex() uint32 {
 // openHandshake returns the handshake of ours with that index whose response is awaited.
 func (p *Peer) openHandshake(index uint32) *handshake {
 	h := p.openHandshakeAny(index)
-	if h == nil || h.busy {
+	if h == nil || h.busy >= maxAnswering {
 		return nil
 	}
 	return h
@@ -180,7 +180,7 @@ func (p *Peer) dropHandshake(i int) {
 func (r *responseRead) apply(d *Device, now time.Time) {
 	d.incoming--
 	p, h := r.job.peer, r.job.handshake
-	h.busy = false
+	h.busy--
 	if p.removed || d.id != r.job.id || p.openHandshakeAny(h.index) != h {
 		d.drop(DropStale)
 		return

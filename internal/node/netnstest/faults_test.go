@@ -148,7 +148,7 @@ func TestTrafficGoesOnWhereTrainsDoNotFit(t *testing.T) {
 	if got := ta.ping(tb.addr4(), 100, 2*time.Millisecond); got != 100 {
 		t.Errorf("%d of 100 pings are answered", got)
 	}
-	if counters := ta.stop(); counters["GSORefused"]+counters["GsoRefused"]+counters["SplitTrains"] == 0 {
+	if counters := ta.stop(); counters["GSORefused"] == 0 || counters["SplitTrains"] == 0 {
 		t.Errorf("the kernel refused no train: counted %v", counters)
 	}
 }

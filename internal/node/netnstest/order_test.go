@@ -5,8 +5,7 @@ import (
 	"time"
 )
 
-// The order tests send this many flows and packets of each; four times as many queues as flows
-// would leave nothing to mix up.
+// The order tests send this many flows and packets of each: many flows share each queue.
 const (
 	orderFlows   = 64
 	orderPackets = 400
