@@ -14,6 +14,9 @@ COVER_FLOOR ?= 80
 pure  := batch bufpool control fastpath fib packet protocol/...
 netns := cmd/firelane internal/node/... internal/tun internal/udp bench/...
 
+# slow are packages whose tests take minutes; `make check` leaves them out.
+slow  := netnstest topology
+
 # existing turns the names of packages into arguments, leaving out what is not there.
 existing = $(foreach p,$(1),$(if $(wildcard $(p:/...=)/*),./$(p)))
 
@@ -27,7 +30,7 @@ run: root install ## the gateway at work between three network namespaces, besid
 	$(GO) run ./bench -demo
 
 check: root install lint ## the inner loop: unit tests run only where something has changed, thanks to Go's cache
-	$(GO) test -short ./...
+	$(GO) test -short $$($(GO) list ./... | grep -v $(slow:%=-e /%$$))
 
 test: root install lint ## everything a machine can prove; what CI runs
 	$(GO) test -count=1 ./...
