@@ -28,8 +28,9 @@ var contenders = []contender{
 	{name: tailscale, pkg: "github.com/tailscale/wireguard-go", module: "github.com/tailscale/wireguard-go"},
 }
 
-// singlesClient is the other end of rows whose datagrams arrive one by one.
-var singlesClient = contender{name: firelane + "-singles", pkg: "./cmd/firelane", args: []string{"wg", "--no-gso"}}
+// singlesClient is the other end of rows whose datagrams arrive one by one: it neither sends trains
+// nor lets packets gather.
+var singlesClient = contender{name: firelane + "-singles", pkg: "./cmd/firelane", args: []string{"wg", "--no-gso", "--wakeup-delay", "0"}}
 
 func contenderNamed(name string) (contender, error) {
 	var names []string

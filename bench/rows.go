@@ -35,7 +35,7 @@ func allRows() []row {
 		pingRow(),
 		udpRow(bigPayload, 0, false), udpRow(bigPayload, 0, true),
 		udpRow(smallPayload, 0, false), udpRow(smallPayload, 0, true),
-		udpRow(bigPayload, pacedPackets, false), udpRow(bigPayload, pacedPackets, true),
+		unbatched(udpRow(bigPayload, pacedPackets, false)), udpRow(bigPayload, pacedPackets, true),
 		singly(udpRow(bigPayload, 0, false)), singly(udpRow(smallPayload, 0, false)),
 		sealedRow(bigPayload, false), sealedRow(bigPayload, true),
 		sealedRow(smallPayload, false), sealedRow(smallPayload, true),
@@ -107,6 +107,12 @@ func udpLoad(r report.Row, u load.UDP) row {
 		s.Inversions, s.Jitter, s.SinkDrops = got.Inversions, got.JitterNS/1e3, got.Drops
 		return err
 	}}
+}
+
+// unbatched makes the client of a paced row pass packets on as they come, one by one.
+func unbatched(r row) row {
+	r.Singles = true
+	return r
 }
 
 // singly is the same row from a client that sends datagrams one by one.
