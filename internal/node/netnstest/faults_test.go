@@ -38,7 +38,7 @@ func shapedPair(t *testing.T) (ta, tb *tunnel, s *shaper) {
 
 // growthLimit is how much a program's resident memory may grow under a load it has carried
 // before: what the collector may lag behind, far less than a leak of one load's packets.
-const growthLimit = 40 << 20
+const growthLimit = 24 << 20
 
 // steady runs a load once to warm up and then again, and fails if a tunnel grew meanwhile.
 func steady(t *testing.T, again int, load func(), tunnels ...*tunnel) {
