@@ -35,6 +35,10 @@ const (
 // adapter, which writes its virtio-net header there.
 const SuperHeadroom = 12
 
+// PacketRoom is how many bytes in front of a packet read from the tunnel are free: an IPv6 header
+// and a fragment header in place of an IPv4 one take 28 bytes more.
+const PacketRoom = 32
+
 // Super is one IP packet or superpacket on its way into a tunnel queue, in pieces that one
 // vectored write gathers.
 type Super struct {
@@ -51,6 +55,9 @@ type Super struct {
 type Packet struct {
 	// Buf is the packet from its first IP header byte on. Lent by the SuperBatch.
 	Buf []byte
+	// Room is Buf with PacketRoom bytes in front of it, for a header that outgrows the one it
+	// replaces; nil where there is none. Lent with Buf.
+	Room []byte
 	// Offload describes how it is to be cut and summed.
 	Offload Offload
 }

@@ -12,6 +12,8 @@ type Output struct {
 	Changes   []fib.Change
 	Jobs      []wireguard.Job
 	Datagrams []Datagram
+	// Packets are inner packets to write to the tunnel, for resources. Owned by the output.
+	Packets [][]byte
 }
 
 // Datagram is one outer datagram, as it came or is to be sent.
@@ -25,12 +27,15 @@ type Datagram struct {
 	Bytes []byte
 }
 
-func (o *Output) pending() bool { return len(o.Changes)+len(o.Jobs)+len(o.Datagrams) > 0 }
+func (o *Output) pending() bool {
+	return len(o.Changes)+len(o.Jobs)+len(o.Datagrams)+len(o.Packets) > 0
+}
 
 // reset empties o, keeping its memory but nothing that it points to.
 func (o *Output) reset() {
 	clear(o.Changes)
 	clear(o.Jobs)
 	clear(o.Datagrams)
-	*o = Output{Changes: o.Changes[:0], Jobs: o.Jobs[:0], Datagrams: o.Datagrams[:0]}
+	clear(o.Packets)
+	*o = Output{Changes: o.Changes[:0], Jobs: o.Jobs[:0], Datagrams: o.Datagrams[:0], Packets: o.Packets[:0]}
 }

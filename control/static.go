@@ -48,12 +48,14 @@ type Static struct {
 	kept   int // packets kept, over all peers
 	lost   Losses
 
-	routes  *fib.Routes
-	most    int // prefixes: fib.MaxPrefixes, fewer in tests
-	arrived arrivals
-	scratch aead.Scratch
-	wire    wireguard.Output
-	out     Output
+	routes    *fib.Routes
+	policies  *staticPolicies // nil: peers are held to their allowed IPs only
+	flowsGone fib.FlowCounts  // of peers that were removed
+	most      int             // prefixes: fib.MaxPrefixes, fewer in tests
+	arrived   arrivals
+	scratch   aead.Scratch
+	wire      wireguard.Output
+	out       Output
 }
 
 // Losses counts what static control had to drop.
@@ -68,6 +70,9 @@ type Losses struct {
 	NotHandshake uint64
 	// KeyExhausted: messages to a peer whose session's counters are used up.
 	KeyExhausted uint64
+	// Unanswerable: refused packets that must not be answered: errors, later fragments, packets
+	// from or to what is no host.
+	Unanswerable uint64
 	// Late: packets and messages that came when their peer was gone or the link was down.
 	Late uint64
 }
@@ -197,6 +202,7 @@ func (s *Static) HandleTimeout(now time.Time) {
 		}
 	}
 	s.device.HandleTimeout(now)
+	s.tickPolicies(now)
 	s.pump(now)
 }
 
@@ -205,7 +211,11 @@ func (s *Static) NextTimeout() (time.Time, bool) {
 	if s.out.pending() {
 		return s.cfg.Epoch, true
 	}
-	return s.device.NextTimeout()
+	at, ok := s.device.NextTimeout()
+	if ps := s.policies; ps != nil && (!ok || ps.nextTick.Before(at)) {
+		return ps.nextTick, true
+	}
+	return at, ok
 }
 
 // Drain moves everything that must now be done to out, whose former content is dropped.

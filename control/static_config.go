@@ -178,6 +178,7 @@ func (s *Static) add(c *PeerChange, now time.Time) (*staticPeer, error) {
 	}
 	p.fib.Pad = s.cfg.Policy.PadTo16
 	s.peers[c.PublicKey], s.byWire[wire], s.byFib[p.fib] = p, p, p
+	s.holdToPolicy(p, now)
 	return p, nil
 }
 
@@ -192,6 +193,7 @@ func (s *Static) remove(p *staticPeer, now time.Time) {
 		s.routes = s.routes.Without(prefix)
 	}
 	s.dropKept(p)
+	s.closeFlows(p)
 	s.change(fib.SetRoutes{Routes: s.routes})
 	s.change(fib.DelPeer{Peer: p.fib})
 	s.device.RemovePeer(p.wire.PublicKey(), now)

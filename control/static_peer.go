@@ -29,6 +29,7 @@ type staticPeer struct {
 	awaited       []*fib.Session          // those of them not known to be confirmed, oldest first
 	lastHandshake time.Time
 	kept          [][]byte // oldest first
+	grants        *Grants  // nil unless there are policies
 }
 
 // publish makes a new session known to the loops and, if it may be used at once, sends what

@@ -95,7 +95,7 @@ func BenchmarkStages(b *testing.B) {
 			d, peer := s.p[gateway].decap, s.p[gateway].ends[0].peer
 			return func() {
 				for _, ip := range s.plain {
-					if !packet.Parse(ip[batch.SuperHeadroom:], &d.info) || !d.admit(peer) {
+					if !packet.Parse(ip[batch.SuperHeadroom:], &d.info) || !d.owned(peer, nil) {
 						panic("refused")
 					}
 				}
@@ -111,7 +111,7 @@ func BenchmarkStages(b *testing.B) {
 				c.reset()
 				for i, ip := range s.plain {
 					copy(ip, heads[i]) // joining rewrites the first packet's headers
-					c.add(ip, &s.infos[i])
+					c.add(ip, &s.infos[i], nil, nil)
 				}
 				c.finish()
 			}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"github.com/firelane/firelane/batch"
+	"github.com/firelane/firelane/fib"
 	"github.com/firelane/firelane/packet"
 )
 
@@ -67,6 +68,12 @@ type open struct {
 	joins       bool // may take another packet
 	verified    bool // the first packet's checksum was checked
 	push        bool // the last packet had PSH
+
+	// What admit needs and leaves.
+	peer    *fib.Peer
+	policy  *fib.Policy // nil for a peer that has none
+	refused bool        // not to be written
+	moved   []byte      // what follows head when head holds headers only; else nil
 }
 
 func newCoalescer(packets int, o Offloads) coalescer {
@@ -85,15 +92,16 @@ func (c *coalescer) reset() {
 	c.flows = [flowSlots]int32{}
 }
 
-// add takes the next packet of the batch. b is lent: SuperHeadroom bytes of room, then the
-// packet that info describes, of exactly info.Len bytes.
-func (c *coalescer) add(b []byte, info *packet.Info) {
+// add takes the next packet of the batch, one of p, whose policy is given. b is lent:
+// SuperHeadroom bytes of room, then the packet that info describes, of exactly info.Len bytes.
+// Packets of different peers differ in their source.
+func (c *coalescer) add(b []byte, info *packet.Info, p *fib.Peer, policy *fib.Policy) {
 	ip := b[batch.SuperHeadroom:]
 	shape := c.shapeOf(ip, info)
 	if shape == shapeOpaque {
 		// Ports unknown: it could be of any flow, so no later packet may overtake it.
 		c.flows = [flowSlots]int32{}
-		c.start(b, info, false)
+		c.start(b, info, false, p, policy)
 		return
 	}
 	slot := &c.flows[flowHash(ip, info)]
@@ -102,7 +110,7 @@ func (c *coalescer) add(b []byte, info *packet.Info) {
 			return
 		}
 	}
-	c.start(b, info, shape == shapeData)
+	c.start(b, info, shape == shapeData, p, policy)
 	*slot = int32(len(c.opens))
 }
 
@@ -154,12 +162,13 @@ func flowHash(ip []byte, info *packet.Info) int {
 }
 
 // start opens a superpacket with its first packet.
-func (c *coalescer) start(b []byte, info *packet.Info, joins bool) {
+func (c *coalescer) start(b []byte, info *packet.Info, joins bool, p *fib.Peer, policy *fib.Policy) {
 	ip := b[batch.SuperHeadroom:]
 	c.opens = append(c.opens, open{
 		head: b, first: -1, last: -1,
 		l4: info.L4, payload: info.Payload, segment: info.Len - info.Payload,
 		bytes: info.Len, count: 1, proto: info.Proto, version: info.Version, joins: joins,
+		peer: p, policy: policy,
 	})
 	if !joins {
 		return
@@ -266,19 +275,25 @@ func (c *coalescer) finish() []batch.Super {
 	c.pieces = c.pieces[:0]
 	for i := range c.opens {
 		o := &c.opens[i]
-		if o.count == 1 {
+		if o.refused {
+			continue
+		}
+		if o.count == 1 && o.moved == nil {
 			c.supers = append(c.supers, batch.Super{Head: o.head})
 			continue
 		}
 		from := len(c.pieces)
+		if o.moved != nil {
+			c.pieces = append(c.pieces, o.moved)
+		}
 		for at := o.first; at >= 0; at = c.links[at].next {
 			c.pieces = append(c.pieces, c.links[at].payload)
 		}
-		c.supers = append(c.supers, batch.Super{
-			Head:     o.head,
-			Payloads: c.pieces[from:len(c.pieces):len(c.pieces)],
-			Offload:  o.seal(),
-		})
+		super := batch.Super{Head: o.head, Payloads: c.pieces[from:len(c.pieces):len(c.pieces)]}
+		if o.count > 1 {
+			super.Offload = o.seal()
+		}
+		c.supers = append(c.supers, super)
 	}
 	return c.supers
 }

@@ -30,7 +30,10 @@ type Decap struct {
 
 	admitted   admission
 	join       coalescer
-	innerBytes int // of this batch
+	flows      flowCache
+	headers    headerRoom
+	ident      uint16 // identification of the next packet translated to IPv4
+	innerBytes int    // of this batch
 }
 
 // rings are the two ways to control: inner packets cannot keep handshakes out.
@@ -57,6 +60,7 @@ func NewDecap(table *fib.Table, lane, trains int, signals, inner *Punts, o Offlo
 		counters: make([]uint64, maxSegments),
 		ok:       make([]bool, maxSegments),
 		join:     newCoalescer(trains*maxSegments, o),
+		headers:  newHeaderRoom(trains * maxSegments),
 	}
 }
 
@@ -67,6 +71,8 @@ func (d *Decap) Counters() *Counters { return &d.counts }
 // the tunnel, in order. They are lent until b is reset, or the next call.
 func (d *Decap) Batch(b *batch.Batch, now int64) []batch.Super {
 	d.join.reset()
+	d.flows.reset()
+	d.headers.reset()
 	d.admitted = admission{}
 	d.innerBytes = 0
 	for i := range b.Trains {
@@ -79,6 +85,7 @@ func (d *Decap) Batch(b *batch.Batch, now int64) []batch.Super {
 			from = to
 		}
 	}
+	d.admitAll(now)
 	supers := d.join.finish()
 	if len(supers) > 0 {
 		d.counts.add(Turns, 1)
@@ -152,9 +159,10 @@ func (d *Decap) run(t *batch.Train, from, to int, now int64) {
 	msgs, counters = kept(msgs, counters, ok)
 	d.order(msgs, counters)
 	d.touch(s, t, msgs, now)
+	policy := s.Peer.Policy()
 	for _, m := range msgs {
 		if len(m) > wireguard.DataMinSize {
-			d.deliver(s.Peer, t.ECN, m)
+			d.deliver(s.Peer, policy, t.ECN, m, now)
 		}
 	}
 }
@@ -221,27 +229,31 @@ func (d *Decap) touch(s *fib.Session, t *batch.Train, msgs [][]byte, now int64) 
 
 // deliver parses and checks one decrypted message and adds its packet to the batch's
 // superpackets. m is the whole message, opened in place; ecn is the outer header's.
-func (d *Decap) deliver(p *fib.Peer, ecn uint8, m []byte) {
+func (d *Decap) deliver(p *fib.Peer, policy *fib.Policy, ecn uint8, m []byte, now int64) {
 	ip := m[wireguard.HeaderSize : len(m)-wireguard.TagSize]
 	if !packet.Parse(ip, &d.info) {
 		d.counts.drop(fib.DropMalformed, 1)
 		return
 	}
-	if !d.admit(p) {
-		d.counts.drop(fib.DropForeignSource, 1)
+	ip = ip[:d.info.Len]
+	if !d.owned(p, policy) {
+		d.refuseForeign(p, policy, ip, now)
 		return
 	}
-	ip = ip[:d.info.Len]
 	if ecn == packet.ECNCongested && !packet.SetCongested(ip, &d.info) {
 		d.counts.drop(fib.DropCongested, 1)
 		return
 	}
 	d.innerBytes += len(ip)
-	d.join.add(m[wireguard.HeaderSize-batch.SuperHeadroom:wireguard.HeaderSize+d.info.Len], &d.info)
+	d.join.add(m[wireguard.HeaderSize-batch.SuperHeadroom:wireguard.HeaderSize+d.info.Len], &d.info, p, policy)
 }
 
-// admit reports whether the packet's source is one of the peer's allowed IPs.
-func (d *Decap) admit(p *fib.Peer) bool {
+// owned reports whether the packet's source is the peer's own: one of its tunnel addresses if it
+// has a policy, else of its allowed IPs.
+func (d *Decap) owned(p *fib.Peer, policy *fib.Policy) bool {
+	if policy != nil {
+		return policy.Owns(d.info.Src)
+	}
 	if d.admitted.peer == p && d.admitted.src == d.info.Src {
 		return true
 	}
@@ -250,6 +262,18 @@ func (d *Decap) admit(p *fib.Peer) bool {
 	}
 	d.admitted = admission{peer: p, src: d.info.Src}
 	return true
+}
+
+// refuseForeign drops a packet whose source is not the peer's own. A client is told so, as of any
+// packet that its policy refuses.
+func (d *Decap) refuseForeign(p *fib.Peer, policy *fib.Policy, ip []byte, now int64) {
+	v := fib.DropForeignSource
+	if policy != nil {
+		if _, why := policy.Admit(&d.info); why != fib.Pass {
+			v = why
+		}
+	}
+	d.refuse(p, v, ip, 1, now)
 }
 
 // signal hands a handshake or STUN message to control.

@@ -39,12 +39,16 @@ const (
 	// Stalls: times input had to wait because the slab pool was empty or the kernel refused to
 	// hand it over.
 	Stalls
+	// Unanswered: refused packets that would have been answered, had their client not spent its
+	// allowance of answers.
+	Unanswered
 	numFigures
 )
 
 var figureNames = [numFigures]string{
 	Turns: "Turns", Trains: "Trains", Segments: "Segments", Bytes: "Bytes", Supers: "Supers",
 	InnerBytes: "InnerBytes", Inversions: "Inversions", Wakeups: "Wakeups", Pauses: "Pauses", Stalls: "Stalls",
+	Unanswered: "Unanswered",
 }
 
 // String returns the figure's name, which is also its metric's name.

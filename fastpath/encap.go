@@ -34,6 +34,11 @@ type Encap struct {
 	scratch wireguard.Scratch
 	info    packet.Info
 	plan    packet.Segmentation
+	flows   flowCache
+	ident   uint16      // identification of the next packet translated to IPv4
+	quoted  packet.Info // what an ICMP error quotes
+	errors  []byte      // room for an ICMP error made anew
+	headers [packet.MaxTranslatedHeaders]byte
 
 	routed route
 }
@@ -54,6 +59,7 @@ func NewEncap(table *fib.Table, lane, segments int, cache *bufpool.Cache, inner 
 		punts:  rings{inner: inner},
 		trains: newTrains(sendTrains, segments, cache),
 		msgs:   make([][]byte, segments),
+		errors: make([]byte, puntBytes),
 	}
 }
 
@@ -67,6 +73,7 @@ func (e *Encap) Release() { e.trains.release() }
 // trains. in may be reset when it returns.
 func (e *Encap) Batch(in *batch.SuperBatch, now int64) {
 	e.routed = route{}
+	e.flows.reset()
 	for i := range in.Packets {
 		e.packet(&in.Packets[i], now)
 	}
@@ -89,6 +96,13 @@ func (e *Encap) packet(p *batch.Packet, now int64) {
 	if peer == nil {
 		e.counts.drop(fib.DropNotAClient, 1)
 		return
+	}
+	if policy := peer.Policy(); policy != nil {
+		var v fib.Verdict
+		if super, v = e.admitReply(peer, policy, p, super, now); v != fib.Pass {
+			e.refuseReply(v, peer, p, super, now)
+			return
+		}
 	}
 	path, s, v := peer.NextHop(now)
 	if v != fib.Pass {

@@ -17,6 +17,9 @@ const (
 	// PuntInner: an inner packet for a peer that has no session yet. Control keeps it and sends
 	// it under the next session.
 	PuntInner
+	// PuntRefused: an inner packet, or the headers of a superpacket, that Verdict says how to
+	// answer: one from the peer, or with ReplyTooBig one from a resource to the peer.
+	PuntRefused
 	// PuntWish: no packet, only what a loop noticed about a peer or session.
 	PuntWish
 )
@@ -26,6 +29,8 @@ type Punted struct {
 	Kind PuntKind
 	// Wish is what control should act on.
 	Wish fib.Wish
+	// Verdict is why a refused packet is to be answered.
+	Verdict fib.Verdict
 	// Peer is set for inner packets and wishes; Session where the wish is about one.
 	Peer    *fib.Peer
 	Session *fib.Session

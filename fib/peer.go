@@ -41,6 +41,7 @@ type Peer struct {
 
 	// Written by control, whole values only; the path also by the loops, when the peer roams.
 	path    atomic.Pointer[Path]
+	policy  atomic.Pointer[Policy]
 	current atomic.Pointer[Session]
 	next    atomic.Pointer[Session]
 
@@ -52,8 +53,10 @@ type Peer struct {
 	awake   atomic.Bool
 	untold  atomic.Bool // the path has moved and control did not hear of it
 	wanting atomic.Bool
+	answers atomic.Int64 // MayAnswer
 	_       [64]byte
 	lanes   []lane
+	flows   Flows // locked by itself
 }
 
 // lane is one worker's traffic counters of one peer: one writer, on a cache line of its own, so
@@ -75,6 +78,12 @@ func NewPeer(id uint64, roaming Roaming, lanes int) *Peer {
 
 // Path returns where the peer's packets go now; nil if that is not known.
 func (p *Peer) Path() *Path { return p.path.Load() }
+
+// Policy returns what the peer may reach; nil for a peer that is held to its allowed IPs instead.
+func (p *Peer) Policy() *Policy { return p.policy.Load() }
+
+// Flows returns the peer's NAT table.
+func (p *Peer) Flows() *Flows { return &p.flows }
 
 // NextHop returns the path and the newest confirmed session to send under, or why there is none.
 // Once per superpacket.

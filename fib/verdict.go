@@ -46,31 +46,65 @@ const (
 	DropSendRefused
 	// DropNoBuffer: the slab pool was empty.
 	DropNoBuffer
+	// ReplyProhibited: the client may not go there: control answers that it is prohibited.
+	ReplyProhibited
+	// ReplyUnreachable: the client may go there, but there is nothing: control answers that it is unreachable.
+	ReplyUnreachable
+	// ReplyTooBig: a packet to the client outgrew the tunnel by translation: control answers with
+	// the MTU that fits.
+	ReplyTooBig
+	// DropNotGranted: a packet to a client came from what the client may not reach.
+	DropNotGranted
+	// DropFragment: a fragment, which shows no ports to filter and translate by.
+	DropFragment
+	// DropMulticast: the inner destination is a group; clients reach none.
+	DropMulticast
+	// DropOutboundICMPError: a client sent an ICMP error.
+	DropOutboundICMPError
+	// DropUntranslatable: a packet that a NAT cannot carry: not TCP, UDP or an echo.
+	DropUntranslatable
+	// DropNatExhausted: all ports towards the real address are in use by the client's flows.
+	DropNatExhausted
+	// DropFlowsFull: the process holds as many flows as it may, and the client none to give up.
+	DropFlowsFull
+	// DropExpiredFlow: the packet arrived for a flow that has ended.
+	DropExpiredFlow
 	// NumVerdicts is the number of verdicts, not a verdict.
 	NumVerdicts
 )
 
 var verdictNames = [NumVerdicts]string{
-	Pass:              "Pass",
-	DropUnknown:       "DropUnknown",
-	DropPuntFull:      "DropPuntFull",
-	DropNoSession:     "DropNoSession",
-	DropExpired:       "DropExpired",
-	DropForged:        "DropForged",
-	DropReplay:        "DropReplay",
-	DropMalformed:     "DropMalformed",
-	DropForeignSource: "DropForeignSource",
-	DropNotAClient:    "DropNotAClient",
-	DropNoPath:        "DropNoPath",
-	DropKeyExhausted:  "DropKeyExhausted",
-	DropCongested:     "DropCongested",
-	DropBadOffload:    "DropBadOffload",
-	DropOversized:     "DropOversized",
-	DropTunnelFull:    "DropTunnelFull",
-	DropTunnelRefused: "DropTunnelRefused",
-	DropSendFull:      "DropSendFull",
-	DropSendRefused:   "DropSendRefused",
-	DropNoBuffer:      "DropNoBuffer",
+	Pass:                  "Pass",
+	DropUnknown:           "DropUnknown",
+	DropPuntFull:          "DropPuntFull",
+	DropNoSession:         "DropNoSession",
+	DropExpired:           "DropExpired",
+	DropForged:            "DropForged",
+	DropReplay:            "DropReplay",
+	DropMalformed:         "DropMalformed",
+	DropForeignSource:     "DropForeignSource",
+	DropNotAClient:        "DropNotAClient",
+	DropNoPath:            "DropNoPath",
+	DropKeyExhausted:      "DropKeyExhausted",
+	DropCongested:         "DropCongested",
+	DropBadOffload:        "DropBadOffload",
+	DropOversized:         "DropOversized",
+	DropTunnelFull:        "DropTunnelFull",
+	DropTunnelRefused:     "DropTunnelRefused",
+	DropSendFull:          "DropSendFull",
+	DropSendRefused:       "DropSendRefused",
+	DropNoBuffer:          "DropNoBuffer",
+	ReplyProhibited:       "ReplyProhibited",
+	ReplyUnreachable:      "ReplyUnreachable",
+	ReplyTooBig:           "ReplyTooBig",
+	DropNotGranted:        "DropNotGranted",
+	DropFragment:          "DropFragment",
+	DropMulticast:         "DropMulticast",
+	DropOutboundICMPError: "DropOutboundICMPError",
+	DropUntranslatable:    "DropUntranslatable",
+	DropNatExhausted:      "DropNatExhausted",
+	DropFlowsFull:         "DropFlowsFull",
+	DropExpiredFlow:       "DropExpiredFlow",
 }
 
 // String returns the verdict's name, which is also its metric's name.

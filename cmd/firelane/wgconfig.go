@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
+	"github.com/firelane/firelane/internal/node"
 	"github.com/firelane/firelane/internal/observe"
 )
 
@@ -34,6 +35,7 @@ type wgFlags struct {
 	queues                     int
 	wakeupDelay                time.Duration
 	metrics                    string // address; empty for none
+	policy                     string // file; empty for none
 }
 
 func (f *wgFlags) register(s *pflag.FlagSet) {
@@ -47,6 +49,7 @@ func (f *wgFlags) register(s *pflag.FlagSet) {
 	s.DurationVar(&f.wakeupDelay, "wakeup-delay", defaultWakeupDelay, "the longest interval at which a busy worker looks for packets instead of being woken for them (0: never)")
 	s.BoolVar(&f.noRaiseLimits, "no-raise-limits", false, "leave the system's limits on socket buffers as they are")
 	s.StringVar(&f.metrics, "metrics", "", "answer HTTP requests for /metrics (Prometheus) and /healthz at this IP address and port")
+	s.StringVar(&f.policy, "policy", "", "hold peers to the policies in this JSON `file`: resources, filters, names and NAT64; read again at SIGHUP")
 	s.SortFlags = false
 }
 
@@ -91,6 +94,11 @@ func parseWG(f wgFlags, name string, env func(string) (string, bool)) (wgConfig,
 	if f.metrics != "" {
 		if err := observe.CheckAddr(f.metrics); err != nil {
 			return c, fmt.Errorf("--metrics %q: %w", f.metrics, err)
+		}
+	}
+	if f.policy != "" {
+		if err := node.CheckPolicyFile(f.policy); err != nil {
+			return c, fmt.Errorf("--policy: %w", err)
 		}
 	}
 	if v, _ := env(envForeground); v == "1" {

@@ -53,6 +53,7 @@ func open(cfg wgConfig) (node.StaticConfig, error) {
 		Pin:         cfg.pin,
 		WakeupDelay: cfg.wakeupDelay,
 		RaiseLimits: !cfg.noRaiseLimits,
+		PolicyFile:  cfg.policy,
 		Log:         log.With("interface", dev.Name()),
 	}, nil
 }

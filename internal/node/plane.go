@@ -40,6 +40,7 @@ const (
 type planeConfig struct {
 	table   *fib.Table
 	tun     *tun.Device
+	tunnel  *tun.Queue // control's own way into it
 	pool    *bufpool.Pool
 	workers int
 	socket  udp.Options
@@ -197,5 +198,14 @@ func (p *plane) send(out []control.Datagram) {
 		}
 		trains := [1]batch.Train{{Buf: d.Bytes, Stride: len(d.Bytes), Remote: d.Remote, Local: local}}
 		_, _ = socket.Send(trains[:])
+	}
+}
+
+// write writes control's packets to the tunnel. What it does not take is lost, as any packet may
+// be; the queue counts it.
+func (c *planeConfig) write(packets [][]byte) {
+	for _, b := range packets {
+		supers := [1]batch.Super{{Head: append(make([]byte, batch.SuperHeadroom, batch.SuperHeadroom+len(b)), b...)}}
+		_, _ = c.tunnel.Write(supers[:])
 	}
 }

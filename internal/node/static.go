@@ -44,6 +44,9 @@ type StaticConfig struct {
 	WakeupDelay time.Duration
 	// RaiseLimits allows raising the machine's limits on socket buffers.
 	RaiseLimits bool
+	// PolicyFile is what peers are held to (see ReadPolicyFile), read again at every SIGHUP; empty
+	// for their allowed IPs alone.
+	PolicyFile string
 	// Policy holds WireGuard's timers; the zero value means wireguard.PlainPolicy.
 	Policy wireguard.Policy
 	Log    *slog.Logger
@@ -108,6 +111,9 @@ func RunStatic(ctx context.Context, cfg StaticConfig) error {
 		})
 	}
 	background.Go(func() { s.reportOnSignal(ctx) })
+	if cfg.PolicyFile != "" {
+		background.Go(func() { s.reloadOnSignal(ctx) })
+	}
 	for range min(4, runtime.NumCPU()) {
 		background.Go(func() { s.work(ctx) })
 	}
@@ -169,6 +175,7 @@ func newStatic(cfg StaticConfig) (*static, error) {
 	s.plane = planeConfig{
 		table:   s.table,
 		tun:     cfg.Tun,
+		tunnel:  cfg.Tun.Queue(0).Twin(),
 		pool:    pool,
 		workers: cfg.Queues,
 		socket: udp.Options{
@@ -180,6 +187,11 @@ func newStatic(cfg StaticConfig) (*static, error) {
 		clock: func() int64 { return int64(time.Since(start)) },
 		bell:  s.ring,
 		log:   cfg.Log,
+	}
+	if cfg.PolicyFile != "" {
+		if err := s.loadPolicies(); err != nil {
+			return nil, errors.Join(err, pool.Close())
+		}
 	}
 	return s, nil
 }
@@ -300,6 +312,8 @@ func (s *static) drain(r *fastpath.Punts, now time.Time) bool {
 			s.machine.HandleDatagram(from, now)
 		case fastpath.PuntInner:
 			s.machine.HandlePacket(p.Peer, p.Payload, now)
+		case fastpath.PuntRefused:
+			s.machine.HandleRefused(p.Peer, p.Verdict, p.Payload, now)
 		case fastpath.PuntWish:
 			s.machine.HandleWish(p.Peer, p.Session, p.Wish, now)
 		}
@@ -314,5 +328,6 @@ func (s *static) carryOut() {
 	s.backlog = append(s.backlog, s.out.Jobs...)
 	if s.running != nil {
 		s.running.send(s.out.Datagrams)
+		s.plane.write(s.out.Packets)
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/firelane/firelane/fastpath"
 	"github.com/firelane/firelane/fib"
 	"github.com/firelane/firelane/internal/observe"
-	"github.com/firelane/firelane/internal/tun"
 	"github.com/firelane/firelane/internal/udp"
 	"github.com/firelane/firelane/protocol/wireguard"
 )
@@ -62,7 +61,7 @@ func (s *static) stats() (all metrics) {
 			"figure", fastpath.Figure(f).String(), n)
 	}
 	all.fields("firelane_socket_total", "What the outer sockets counted, control's own included.", total.sockets)
-	var queues tun.Stats
+	queues := s.plane.tunnel.Stats()
 	for i := range s.cfg.Queues {
 		sum(&queues, s.cfg.Tun.Queue(i).Stats())
 	}
@@ -73,6 +72,10 @@ func (s *static) stats() (all metrics) {
 		all.count("firelane_handshake_dropped_total", "Handshake messages not acted upon, by reason.",
 			"reason", why.String(), s.machine.Device().Dropped(why))
 	}
+	flows := s.machine.FlowStats()
+	all.fields("firelane_flows_total", "What the clients' NAT tables counted.", flows.FlowCounts)
+	all.gauge("firelane_flows", "Live flows of all clients' NAT tables.", flows.Live)
+	all.gauge("firelane_flows_remembered", "Outside tuples of flows that have ended, by which late packets are known.", flows.Remembered)
 	pool := s.plane.pool.Stats()
 	all.count("firelane_pool_exhausted_total", "Times the packet pool had no slab to give.", "", "", pool.Exhausted)
 	all.gauge("firelane_pool_slabs", "Slabs of the packet pool.", pool.Slabs)

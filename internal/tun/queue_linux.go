@@ -129,7 +129,8 @@ func (q *Queue) parse(slab bufpool.Slab, size int) (p batch.Packet, ok bool) {
 	if size <= q.hdr {
 		return p, false
 	}
-	p.Buf = slab.Data()[:size-q.hdr]
+	p.Room = slab.Whole()[bufpool.Headroom-batch.PacketRoom : bufpool.Headroom+size-q.hdr]
+	p.Buf = p.Room[batch.PacketRoom:]
 	if q.hdr == 0 {
 		return p, true
 	}

@@ -1,0 +1,178 @@
+package control
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"time"
+
+	"github.com/firelane/firelane/fib"
+	"github.com/firelane/firelane/protocol/wireguard"
+)
+
+// staticPolicies is what a static machine holds its peers to, once it was given policies.
+type staticPolicies struct {
+	base     PolicyBase
+	clients  map[wireguard.PublicKey]*ClientPolicy
+	budget   *fib.FlowBudget
+	nextTick time.Time
+}
+
+// expireBudget is how many flows one call ends at most: it bounds for how long the table's lock is
+// held while a worker may want it.
+const expireBudget = 256
+
+// HandlePolicies holds every peer to what set says of its key from now on, and peers that it does
+// not mention to nothing. Flows live on, but those of clients whose proxy addresses got another
+// meaning. On an error, which wraps ErrConfig unless entropy failed, all is as before. The machine
+// keeps set.
+func (s *Static) HandlePolicies(set *PolicySet, now time.Time) error {
+	if err := set.Check(now); err != nil {
+		return err
+	}
+	next := &staticPolicies{base: set.Base, clients: set.byKey()}
+	old := s.policies
+	if old != nil {
+		next.budget, next.nextTick = old.budget, old.nextTick
+	} else {
+		var seed [16]byte
+		if _, err := io.ReadFull(s.cfg.Entropy, seed[:]); err != nil {
+			return fmt.Errorf("read entropy: %w", err)
+		}
+		next.budget = fib.NewFlowBudget(fib.MaxFlows, fib.MaxFlowsPerClient, seed)
+		next.nextTick = now
+	}
+	s.policies = next
+	for _, p := range s.inOrder() {
+		key := p.wire.PublicKey()
+		if old != nil && reassigned(old.clients[key], next.clients[key]) {
+			s.change(fib.ResetFlows{Peer: p.fib})
+		}
+		s.holdToPolicy(p, now)
+	}
+	return nil
+}
+
+// Check reports what is wrong with the set, as an error that wraps ErrConfig: it is tried on peers
+// that nobody knows.
+func (set *PolicySet) Check(now time.Time) error {
+	if err := set.Base.Check(); err != nil {
+		return err
+	}
+	trial := &staticPolicies{base: set.Base, clients: set.byKey()}
+	if len(trial.clients) != len(set.Clients) {
+		return configError("a client appears twice")
+	}
+	for i := range set.Clients {
+		key := set.Clients[i].PublicKey
+		if _, err := trial.grants(key, nil, now, now); err != nil {
+			return fmt.Errorf("client %v: %w", key, err)
+		}
+	}
+	return nil
+}
+
+func (set *PolicySet) byKey() map[wireguard.PublicKey]*ClientPolicy {
+	m := make(map[wireguard.PublicKey]*ClientPolicy, len(set.Clients))
+	for i := range set.Clients {
+		m[set.Clients[i].PublicKey] = &set.Clients[i]
+	}
+	return m
+}
+
+// grants returns what the policies grant to the peer with a key.
+func (ps *staticPolicies) grants(key wireguard.PublicKey, p *fib.Peer, start, now time.Time) (*Grants, error) {
+	c := ps.clients[key]
+	if c == nil {
+		c = &ClientPolicy{}
+	}
+	g, err := NewGrants(GrantsConfig{Peer: p, Base: ps.base, Addr4: c.Addr4, Addr6: c.Addr6, Start: start}, now)
+	if err != nil {
+		return nil, err
+	}
+	return g, g.Apply(*c, now)
+}
+
+// holdToPolicy publishes the policy of a peer, if there are policies.
+func (s *Static) holdToPolicy(p *staticPeer, now time.Time) {
+	if s.policies == nil {
+		return
+	}
+	g, err := s.policies.grants(p.wire.PublicKey(), p.fib, s.cfg.Epoch, now)
+	if err != nil {
+		panic("control: a policy that was accepted is refused: " + err.Error())
+	}
+	if p.grants == nil {
+		p.fib.Flows().SetBudget(s.policies.budget)
+	}
+	p.grants = g
+	s.out.Changes = g.Drain(s.out.Changes)
+}
+
+// tickPolicies ends what has expired: grants, by the second, and flows.
+func (s *Static) tickPolicies(now time.Time) {
+	ps := s.policies
+	if ps == nil || now.Before(ps.nextTick) {
+		return
+	}
+	for _, p := range s.inOrder() {
+		if at, ok := p.grants.NextTimeout(); ok && !at.After(now) {
+			p.grants.HandleTimeout(now)
+			s.out.Changes = p.grants.Drain(s.out.Changes)
+		}
+		for more := !p.fib.Flows().Empty(); more; {
+			_, more = p.fib.Flows().Expire(s.nanos(now), expireBudget)
+		}
+	}
+	ps.nextTick = s.cfg.Epoch.Add((now.Sub(s.cfg.Epoch)/tick + 1) * tick)
+}
+
+// reassigned reports whether a proxy address of old belongs to another name in new.
+func reassigned(old, new *ClientPolicy) bool {
+	if old == nil || new == nil {
+		return false
+	}
+	domains := make(map[netip.Addr]string)
+	for _, a := range old.Names {
+		for _, proxy := range a.Proxies {
+			domains[proxy] = a.Domain
+		}
+	}
+	for _, a := range new.Names {
+		for _, proxy := range a.Proxies {
+			if d, ok := domains[proxy]; ok && d != a.Domain {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// FlowStats returns the sum of what the NAT tables of all peers hold, and have counted since the
+// beginning.
+func (s *Static) FlowStats() fib.FlowStats {
+	sum := fib.FlowStats{FlowCounts: s.flowsGone}
+	for _, p := range s.peers {
+		f := p.fib.Flows().Stats()
+		sum.Live += f.Live
+		sum.Remembered += f.Remembered
+		addFlowCounts(&sum.FlowCounts, &f.FlowCounts)
+	}
+	return sum
+}
+
+// closeFlows ends the flows of a peer that goes, and keeps what they have counted.
+func (s *Static) closeFlows(p *staticPeer) {
+	f := p.fib.Flows().Stats()
+	addFlowCounts(&s.flowsGone, &f.FlowCounts)
+	p.fib.Flows().Close()
+}
+
+func addFlowCounts(sum, f *fib.FlowCounts) {
+	sum.Created += f.Created
+	sum.Expired += f.Expired
+	sum.Evicted += f.Evicted
+	sum.Exhausted += f.Exhausted
+	sum.Refused += f.Refused
+	sum.Forgotten += f.Forgotten
+}
