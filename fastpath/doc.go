@@ -16,8 +16,10 @@
 //	order     what the network swapped within one train
 //	touch     confirms the session, stamps activity, follows a peer that roams
 //	parse     inner packet, all bounds
-//	admit     source among the peer's allowed IPs
+//	own       source is the peer's: of its allowed IPs, or of its policy's tunnel addresses
 //	coalesce  neighbours of a flow → superpackets, by reference    coalesce.go
+//	admit     the policy's answer, once a superpacket              admit.go
+//	translate NAT and NAT64, on the superpacket's one header       admit.go
 //	write     one vectored write a superpacket                     worker.go
 //
 // # From resource to client (encap.go)
@@ -25,6 +27,7 @@
 //	read      packets and superpackets
 //	parse     headers of the whole, once
 //	route     destination → peer                                   fib
+//	untranslate, admit  what the client knows it as; its policy    reply.go
 //	next hop  path and newest confirmed session
 //	plan      the superpacket against what its offload says
 //	number    counters for all its packets, one atomic add
@@ -32,6 +35,13 @@
 //	cut       each packet with its own headers and checksums
 //	seal      a run in one call
 //	send      one system call for many trains                      sender.go
+//
+// A peer without a policy skips admit and translate. Coalescing comes before them, so that filter
+// and NAT look at one header for up to 64 KiB; it cannot join what policy would tell apart, since
+// it joins only packets of one 5-tuple and of one peer. Within a batch a decision is kept for the
+// packets that follow (flowcache.go), so that a run costs one look-up in the policy and one lock of
+// the NAT table whatever its packets look like. Packets with a Reply… verdict are offered to
+// control, which makes the ICMP error.
 //
 // # Who may touch what
 //

@@ -3,7 +3,9 @@
 //
 // A Table leads from what a packet shows (a session index, a tunnel address) to what carries it
 // (a Session with its keys, a Peer with its Path). Table, Peer and Session are mutable only
-// through atomic pointers to complete, immutable values.
+// through atomic pointers to complete, immutable values. A peer's Policy says what it may reach, its
+// Flows how its packets are translated: the one table here that packets change, behind a lock of
+// its own.
 //
 // # Who calls it
 //
@@ -23,5 +25,6 @@
 // # Memory
 //
 // Everything here lives on the ordinary heap and is bounded by the number of peers: MaxPeers
-// peers, eight sessions each, MaxPrefixes allowed IPs. Nothing here grows with traffic.
+// peers, eight sessions each, MaxPrefixes allowed IPs, and a policy of MaxGrants and MaxNames. Only
+// the NAT tables (Flows) grow with traffic, within a FlowBudget: MaxFlowsPerClient and MaxFlows.
 package fib

@@ -1,5 +1,8 @@
 // Package packet knows the bytes of IPv4, IPv6, TCP, UDP and ICMP: it parses headers, computes,
-// verifies and patches checksums, and cuts superpackets into the packets they stand for.
+// verifies and patches checksums, and cuts superpackets into the packets they stand for. It gives
+// packets and the ICMP errors about them new addresses and ports (Rewrite), of the other IP version
+// too (Rewrite.Translate, RFC 7915), knows how IPv6 addresses embed IPv4 ones (Prefix64, RFC 6052),
+// and makes ICMP errors.
 //
 // It is not a protocol stack: there is no state, no reassembly and no policy. All functions are
 // pure functions of their arguments; where one writes, it writes only into the slice it is
