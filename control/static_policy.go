@@ -18,10 +18,6 @@ type staticPolicies struct {
 	nextTick time.Time
 }
 
-// expireBudget is how many flows one call ends at most: it bounds for how long the table's lock is
-// held while a worker may want it.
-const expireBudget = 256
-
 // HandlePolicies holds every peer to what set says of its key from now on, and peers that it does
 // not mention to nothing. Flows live on, but those of clients whose proxy addresses got another
 // meaning. On an error, which wraps ErrConfig unless entropy failed, all is as before. The machine
@@ -121,7 +117,7 @@ func (s *Static) tickPolicies(now time.Time) {
 			s.out.Changes = p.grants.Drain(s.out.Changes)
 		}
 		for more := !p.fib.Flows().Empty(); more; {
-			_, more = p.fib.Flows().Expire(s.nanos(now), expireBudget)
+			_, more = p.fib.Flows().Expire(s.nanos(now), fib.ExpireStep)
 		}
 	}
 	ps.nextTick = s.cfg.Epoch.Add((now.Sub(s.cfg.Epoch)/tick + 1) * tick)
