@@ -65,3 +65,17 @@ func TestBatchesBorrowAndGiveBack(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestAGatherIsMovedPastWhatWasSent(t *testing.T) {
+	head, tail := []byte("h"), []byte("t")
+	g := Gather{Pieces: [][]byte{head, []byte("one"), head, []byte("two"), tail, []byte("x")}, PerSegment: 2, Stride: 4, Size: 10}
+	for _, want := range []struct{ skip, segments, size int }{{0, 3, 10}, {1, 2, 6}, {1, 1, 2}, {1, 0, 0}} {
+		g.Skip(want.skip)
+		if g.Len() != want.segments || g.Size != want.size {
+			t.Errorf("%d segments of %d bytes, want %+v", g.Len(), g.Size, want)
+		}
+	}
+	if (&Gather{}).Len() != 0 {
+		t.Error("the zero gather has segments")
+	}
+}

@@ -46,6 +46,7 @@ type Batch struct {
 	// Trains are the trains received, in order of arrival; len(Trains) ≤ cap at NewBatch.
 	Trains []Train
 	slabs  []bufpool.Slab
+	used   int // slabs that hold trains, or dropped messages
 	cache  *bufpool.Cache
 	limit  int
 }
@@ -81,9 +82,19 @@ func (b *Batch) Slabs() []bufpool.Slab {
 	return b.slabs[:min(len(b.slabs), b.limit)]
 }
 
+// Free lends those of Slabs that are not in use since the last Reset, for a fill that adds to the
+// trains of others.
+func (b *Batch) Free() []bufpool.Slab {
+	slabs := b.Slabs()
+	return slabs[min(b.used, len(slabs)):]
+}
+
+// Use says that the first n slabs of Free hold bytes now.
+func (b *Batch) Use(n int) { b.used += n }
+
 // Reset forgets the trains and keeps the slabs for the next fill: trains' bytes are dead
 // after it.
-func (b *Batch) Reset() { b.Trains = b.Trains[:0] }
+func (b *Batch) Reset() { b.Trains, b.used = b.Trains[:0], 0 }
 
 // Release is Reset, and gives every slab back to the cache.
 func (b *Batch) Release() {

@@ -77,10 +77,11 @@ func (e *Encap) mapBack(p *fib.Peer, policy *fib.Policy, info *packet.Info, now 
 	return netip.Addr{}, 0, fib.FlowMiss
 }
 
-// embedded returns how a client with stateless NAT64 sees an IPv4 address.
+// embedded returns how a client with stateless NAT64 sees an IPv4 address. It sees the gateway's own
+// as it is.
 func embedded(policy *fib.Policy, a netip.Addr) (netip.Addr, bool) {
 	prefix, ok := policy.Prefix64()
-	if !ok || !policy.Stateless() || !a.Is4() {
+	if !ok || !policy.Stateless() || !a.Is4() || policy.FromGateway(a) {
 		return netip.Addr{}, false
 	}
 	return prefix.Embed(a), true
@@ -116,10 +117,11 @@ func anyError(version uint8) uint8 {
 }
 
 // admitError takes an ICMP error that quotes a packet of one of the client's flows, and returns it
-// as an error about what the client has sent. It returns neither bytes nor a verdict for any other.
+// as an error about what the client has sent; also one of the gateway's own kernel, the first router
+// on the way. It returns neither bytes nor a verdict for any other.
 func (e *Encap) admitError(p *fib.Peer, policy *fib.Policy, b []byte, now int64) ([]byte, fib.Verdict) {
 	q := &e.quoted
-	if policy.FromGateway(e.info.Src) || !packet.ParseQuote(b, &e.info, q) {
+	if !packet.ParseQuote(b, &e.info, q) {
 		return nil, fib.Pass
 	}
 	proxy, port, hit := e.quotedFlow(p, policy, q, now)
@@ -181,9 +183,9 @@ func (e *Encap) quotedFlow(p *fib.Peer, policy *fib.Policy, q *packet.Info, now 
 
 // errorSource returns the source of an ICMP error about a packet to proxy, as the client sees it:
 // behind the NAT64 prefix the node that has sent it, by its embedded address; else proxy itself,
-// since the client has no name for anything behind it.
+// since the client has no name for anything behind it, nor one of that family for the gateway.
 func (e *Encap) errorSource(policy *fib.Policy, proxy netip.Addr) netip.Addr {
-	if prefix, ok := policy.Prefix64(); ok && prefix.Contains(proxy) && e.info.Src.Is4() {
+	if prefix, ok := policy.Prefix64(); ok && prefix.Contains(proxy) && e.info.Src.Is4() && !policy.FromGateway(e.info.Src) {
 		return prefix.Embed(e.info.Src)
 	}
 	return proxy

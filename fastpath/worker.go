@@ -100,7 +100,7 @@ type Worker struct {
 	encap   *Encap
 	in      *batch.Batch
 	read    *batch.SuperBatch
-	pace    pacer
+	pace    batch.Pacer
 	counts  Counters
 	stalled bool // an input could not be read in this turn, though ready
 	stopped atomic.Bool
@@ -113,7 +113,7 @@ func NewWorker(c Config) *Worker {
 		decap: NewDecap(c.Table, c.Lane, manyTrains, c.Signals, c.Inner, c.Offloads),
 		in:    batch.NewBatch(manyTrains, c.Cache),
 		read:  batch.NewSuperBatch(manySupers, c.Cache),
-		pace:  pacer{longest: int64(c.Pause)},
+		pace:  batch.Pacer{Longest: int64(c.Pause)},
 	}
 	w.in.SetCap(fewTrains)
 	w.read.SetCap(fewSupers)
@@ -154,10 +154,10 @@ func (w *Worker) Run() error {
 // come so fast that more will have gathered.
 func (w *Worker) busy(ready uint64) error {
 	now := w.c.Clock()
-	w.pace.woken(now)
+	w.pace.Woken(now)
 	for !w.stopped.Load() {
 		got, more := w.turn(ready, now)
-		sleep := w.pace.rest(got, more, now, w.c.Clock())
+		sleep := w.pace.Rest(got, more, now, w.c.Clock())
 		if w.stalled {
 			w.stalled, sleep = false, stallPause
 			w.counts.add(Stalls, 1)

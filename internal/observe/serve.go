@@ -50,10 +50,15 @@ func Listen(addr string) (net.Listener, error) {
 	return l, nil
 }
 
-// Serve answers on l until ctx is done, and returns nil then. It closes l.
+// Serve answers with Handler on l until ctx is done, and returns nil then. It closes l.
 func Serve(ctx context.Context, l net.Listener, source Source) error {
+	return ServeHandler(ctx, l, Handler(source))
+}
+
+// ServeHandler is Serve with another handler: the same bounds on who asks.
+func ServeHandler(ctx context.Context, l net.Listener, h http.Handler) error {
 	server := &http.Server{
-		Handler:           Handler(source),
+		Handler:           h,
 		ReadHeaderTimeout: answerTime,
 		ReadTimeout:       answerTime,
 		WriteTimeout:      2 * answerTime,
@@ -66,7 +71,7 @@ func Serve(ctx context.Context, l net.Listener, source Source) error {
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
-	return fmt.Errorf("serve metrics: %w", err)
+	return fmt.Errorf("answer on %v: %w", l.Addr(), err)
 }
 
 // Handler answers /metrics and /healthz.

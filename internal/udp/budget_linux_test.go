@@ -38,7 +38,7 @@ func TestSendAndRecvAllocateNothing(t *testing.T) {
 			t.Errorf("v6=%v: %v allocations per turn, want 0", v6, n)
 		}
 		// The same once the destination takes no trains.
-		from.out.refused.add(dst)
+		from.out.refused.add(dst, 0)
 		n := testing.AllocsPerRun(100, func() {
 			copy(trains, whole)
 			if n, err := from.Send(trains); n != len(trains) || err != nil {
@@ -96,8 +96,7 @@ func TestKernelDropsAreCounted(t *testing.T) {
 // Whatever the kernel or a bug of ours puts into control data, the train that comes of it can be
 // walked.
 func TestAnyControlDataGivesAWalkableTrainOrNone(t *testing.T) {
-	s := &Socket{port: 1}
-	s.in.init()
+	s := &Socket{port: 1, in: &newScratch().in}
 	rapid.Check(t, func(rt *rapid.T) {
 		control := s.in.control[0][:]
 		copy(control, rapid.SliceOfN(rapid.Byte(), controlSpace, controlSpace).Draw(rt, "noise"))

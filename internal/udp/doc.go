@@ -5,10 +5,15 @@
 // looks into no datagram. A worker of internal/node or relay owns one Socket per address
 // family out of a Group, whose members share one port by SO_REUSEPORT.
 //
-// Memory: every socket holds the message headers, addresses and control buffers for its own
-// calls; Recv and Send allocate nothing. Received bytes lie in slabs lent by the batch.
+// A relay also has a socket for each relayed port: OpenPort. It cuts trains apart and puts them
+// together differently on the way, without copying: SendGathers.
 //
-// Concurrency: Recv belongs to one goroutine at a time, Send to one (another one, if wished);
+// Memory: a Scratch holds the message headers, addresses and control buffers of calls. Sockets of
+// a group have one each, unless they are told to Share one; ports share their worker's. Recv and
+// Send allocate nothing. Received bytes lie in slabs lent by the batch.
+//
+// Concurrency: Recv belongs to one goroutine at a time, Send to one (another one, if wished), for
+// all sockets of a Scratch together;
 // Stats, Buffers, MaxSegments and Group.SetMark may be called from anywhere. Group.Close comes
 // after the loops have ended.
 //

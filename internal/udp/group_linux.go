@@ -23,7 +23,7 @@ type Group struct {
 }
 
 // OpenGroup binds n sockets per family to one port, or to one free port of both families when
-// port is 0. A host without IPv6 gets a group without it.
+// port is 0. A host without IPv6 gets a group without it, unless the options ask for it.
 //
 // The first socket of a family is bound without SO_REUSEPORT and given it afterwards: a port
 // that another program holds, even one that shares it, is an error that wraps EADDRINUSE.
@@ -60,58 +60,64 @@ func openGroup(port uint16, n int, o Options, caps Caps) (*Group, error) {
 
 // openFirst binds the sockets that notice a taken port, then lets others join them.
 func (g *Group) openFirst(o Options) error {
-	s4, err := newSocket(false, o, g.caps)
-	if err != nil {
-		return err
-	}
-	g.v4 = append(g.v4, s4)
-	if err := s4.bind(g.port); err != nil {
-		return err
-	}
-	g.port = s4.port
-	s6, err := newSocket(true, o, g.caps)
-	switch {
-	case err == nil:
-		g.v6 = append(g.v6, s6)
-		err = s6.bind(g.port)
-		if errors.Is(err, unix.EADDRNOTAVAIL) { // IPv6 is compiled in but disabled
-			_ = s6.close()
-			g.v6 = nil
-		} else if err != nil {
+	for _, v6 := range []bool{false, true} {
+		if v6 && o.Family == OnlyIPv4 || !v6 && o.Family == OnlyIPv6 {
+			continue
+		}
+		optional := v6 && o.Family == AnyFamily && !o.Bind6.IsValid()
+		s, err := newSocket(v6, o, g.caps, newScratch())
+		if optional && errors.Is(err, unix.EAFNOSUPPORT) {
+			continue
+		}
+		if err != nil {
 			return err
 		}
-	case !errors.Is(err, unix.EAFNOSUPPORT):
-		return err
+		if err := s.bind(g.port, &o); err != nil {
+			_ = s.close()
+			if optional && errors.Is(err, unix.EADDRNOTAVAIL) { // IPv6 is compiled in but disabled
+				continue
+			}
+			return err
+		}
+		g.add(s)
+		g.port = s.port
 	}
-	if err := share(s4); err != nil || g.v6 == nil {
-		return err
+	for _, s := range g.all() {
+		if err := share(s); err != nil {
+			return err
+		}
 	}
-	return share(s6)
+	return nil
 }
 
 // openNext adds one socket per family to the group.
 func (g *Group) openNext(o Options) error {
 	for _, v6 := range []bool{false, true} {
-		if v6 && g.v6 == nil {
-			break
+		if v6 && g.v6 == nil || !v6 && g.v4 == nil {
+			continue
 		}
-		s, err := newSocket(v6, o, g.caps)
+		s, err := newSocket(v6, o, g.caps, newScratch())
 		if err != nil {
 			return err
 		}
-		if v6 {
-			g.v6 = append(g.v6, s)
-		} else {
-			g.v4 = append(g.v4, s)
-		}
+		g.add(s)
 		if err := share(s); err != nil {
 			return err
 		}
-		if err := s.bind(g.port); err != nil {
+		if err := s.bind(g.port, &o); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// add makes s one of the group's sockets.
+func (g *Group) add(s *Socket) {
+	if s.v6 {
+		g.v6 = append(g.v6, s)
+	} else {
+		g.v4 = append(g.v4, s)
+	}
 }
 
 func share(s *Socket) error {
@@ -121,16 +127,20 @@ func share(s *Socket) error {
 	return nil
 }
 
-// Worker returns the sockets of worker i, 0 ≤ i < Len. v6 is nil on a host without IPv6.
+// Worker returns the sockets of worker i, 0 ≤ i < Len. One is nil where the host or the options
+// lack its family.
 func (g *Group) Worker(i int) (v4, v6 *Socket) {
-	if g.v6 == nil {
-		return g.v4[i], nil
+	if g.v4 != nil {
+		v4 = g.v4[i]
 	}
-	return g.v4[i], g.v6[i]
+	if g.v6 != nil {
+		v6 = g.v6[i]
+	}
+	return v4, v6
 }
 
 // Len returns the number of workers the group was opened for.
-func (g *Group) Len() int { return len(g.v4) }
+func (g *Group) Len() int { return max(len(g.v4), len(g.v6)) }
 
 // Port returns the port all sockets are bound to.
 func (g *Group) Port() uint16 { return g.port }

@@ -15,7 +15,7 @@ import (
 // UDP_GRO that is up to 4 MiB a call, more than a turn's budget.
 const recvSlots = 64
 
-// receiver is the memory of one socket's receive calls. Headers point into the arrays for good;
+// receiver is the memory of receive calls. Headers point into the arrays for good;
 // only the iovecs change with the batch.
 type receiver struct {
 	msgs    []mmsghdr
@@ -57,12 +57,21 @@ func (r *receiver) rearm(i int) {
 // cut off are dropped and counted. ErrNoSlabs means the pool is exhausted.
 func (s *Socket) Recv(b *batch.Batch) error {
 	b.Reset()
-	slabs := b.Slabs()
-	n := min(len(slabs), recvSlots)
+	_, err := s.RecvMore(b, recvSlots)
+	return err
+}
+
+// RecvMore is Recv of limit messages at most behind the trains that b already holds, which may
+// have come from other sockets. It returns how many messages there were, dropped ones included:
+// fewer than limit, and than there were slabs, means that the socket was drained. ErrNoSlabs
+// means that b is full or the pool is exhausted.
+func (s *Socket) RecvMore(b *batch.Batch, limit int) (messages int, err error) {
+	slabs := b.Free()
+	n := min(len(slabs), recvSlots, limit)
 	if n == 0 {
-		return ErrNoSlabs
+		return 0, ErrNoSlabs
 	}
-	r := &s.in
+	r := s.in
 	for i := range n {
 		data := slabs[i].Data()
 		r.iovs[i].Base = &data[0]
@@ -74,18 +83,18 @@ func (s *Socket) Recv(b *batch.Batch) error {
 	switch errno {
 	case 0:
 	case unix.EAGAIN, unix.EINTR:
-		return nil
+		return 0, nil
 	default:
-		return errno
+		return 0, errno
 	}
 	s.take(b, slabs, int(got))
-	return nil
+	return int(got), nil
 }
 
 // take turns the first n messages into trains.
 func (s *Socket) take(b *batch.Batch, slabs []bufpool.Slab, n int) {
-	r := &s.in
-	var segments, bytes, truncated, malformed uint64
+	r := s.in
+	var trains, segments, bytes, truncated, malformed uint64
 	for i := range n {
 		m := &r.msgs[i]
 		size := int(m.Len)
@@ -97,14 +106,16 @@ func (s *Socket) take(b *batch.Batch, slabs []bufpool.Slab, n int) {
 			malformed++
 		default:
 			t.Buf = slabs[i].Data()[:size]
+			trains++
 			segments += uint64(t.Len())
 			bytes += uint64(size)
 			b.Trains = append(b.Trains, t)
 		}
 		r.rearm(i)
 	}
+	b.Use(n)
 	c := &s.count
-	c.recvTrains.Add(uint64(len(b.Trains)))
+	c.recvTrains.Add(trains)
 	c.recvDatagrams.Add(segments)
 	c.recvBytes.Add(bytes)
 	if truncated+malformed != 0 {
@@ -115,7 +126,7 @@ func (s *Socket) take(b *batch.Batch, slabs []bufpool.Slab, n int) {
 
 // describe fills addresses, stride and ECN of message i, and reports whether they make sense.
 func (s *Socket) describe(t *batch.Train, i int) bool {
-	r := &s.in
+	r := s.in
 	h := &r.msgs[i].Hdr
 	t.Remote = getAddr(&r.names[i], h.Namelen, &r.zones)
 	control := r.control[i][:min(uint64(h.Controllen), controlSpace)]

@@ -2,6 +2,7 @@ package udp
 
 import (
 	"encoding/binary"
+	"net/netip"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -17,13 +18,14 @@ const sendSlots = 128
 // 20 bytes of IPv4 and 8 of UDP header. IPv6 could carry 20 more; one figure serves both.
 const maxPayload = 65507
 
-// sender is the memory of one socket's send calls.
+// sender is the memory of send calls.
 type sender struct {
-	v6      bool
 	gso     bool // cleared when refused overflows
+	shared  bool // by many sockets: then refused starts anew instead
 	refused refusals
 	msgs    []mmsghdr
 	iovs    []unix.Iovec
+	pieces  []unix.Iovec // of gathers; made when the first is sent
 	names   []sockaddr
 	control [][controlSpace]byte
 	place   []place
@@ -33,14 +35,15 @@ type sender struct {
 	call func(fd int, msgs []mmsghdr) (int, unix.Errno)
 }
 
-// place is what a message stands for: the segments of a train up to byte end.
+// place is what a message stands for: the segments of a train up to byte end, or those of a
+// gather up to segment end.
 type place struct {
 	train, end int
 	segs       int
 }
 
-func (o *sender) init(v6 bool) {
-	o.v6 = v6
+func (o *sender) init() {
+	o.gso = true
 	o.msgs = make([]mmsghdr, sendSlots)
 	o.iovs = make([]unix.Iovec, sendSlots)
 	o.names = make([]sockaddr, sendSlots)
@@ -48,8 +51,6 @@ func (o *sender) init(v6 bool) {
 	o.place = make([]place, sendSlots)
 	for i := range o.msgs {
 		h := &o.msgs[i].Hdr
-		h.Iov = &o.iovs[i]
-		h.SetIovlen(1)
 		h.Name = (*byte)(unsafe.Pointer(&o.names[i]))
 		h.Control = &o.control[i][0]
 	}
@@ -60,6 +61,8 @@ type attempt struct {
 	split    bool // as single datagrams
 	suspect  bool // split, and not yet known whether that was the cause
 	unpinned bool // without its pinned source address
+	// least is the shortest stride that the refusal seems to be about.
+	least int
 }
 
 // Send sends trains in order and returns how many of them, from the first on, are settled: sent,
@@ -69,8 +72,8 @@ type attempt struct {
 // socket itself; the trains from sent on were not sent.
 //
 // A train of several segments that the kernel refuses whole is sent again as single datagrams,
-// which the kernel may fragment, and so are all later ones to its destination while the socket
-// lives. A refused source address is left to the kernel's choice for that train.
+// which the kernel may fragment, and so are later ones to its destination, if their stride is not
+// shorter, while the socket lives. A refused source address is left to the kernel's choice for that train.
 func (s *Socket) Send(trains []batch.Train) (sent int, err error) {
 	var try attempt
 	for sent < len(trains) {
@@ -82,25 +85,50 @@ func (s *Socket) Send(trains []batch.Train) (sent int, err error) {
 			continue
 		}
 		k, errno := s.sendmmsg(n)
-		switch errno {
-		case 0:
+		if errno == 0 {
 			sent += s.advance(trains[sent:], k, &try)
 			continue
-		case unix.EINTR:
-			continue
-		case unix.EAGAIN:
-			s.count.sendBlocked.Add(1)
-			return sent, nil
-		case unix.EBADF, unix.ENOTSOCK, unix.EFAULT, unix.ENOSYS:
-			return sent, errno
 		}
-		if !s.retry(&trains[sent], &try, errno) {
+		switch s.settle(&trains[sent], &try, errno) {
+		case again:
+		case full:
+			return sent, nil
+		case broken:
+			return sent, errno
+		case lost:
 			s.giveUp(errno, uint64(trains[sent].Len()))
 			sent++
 			try = attempt{}
 		}
 	}
 	return sent, nil
+}
+
+// outcome is what an error of the kernel means for the train at the front.
+type outcome uint8
+
+const (
+	again  outcome = iota // repeat the call, perhaps in another way
+	full                  // the send buffer has no room
+	broken                // the error is one of the socket itself
+	lost                  // the train cannot be sent
+)
+
+// settle decides what to do about errno.
+func (s *Socket) settle(t *batch.Train, try *attempt, errno unix.Errno) outcome {
+	switch errno {
+	case unix.EINTR:
+		return again
+	case unix.EAGAIN:
+		s.count.sendBlocked.Add(1)
+		return full
+	case unix.EBADF, unix.ENOTSOCK, unix.EFAULT, unix.ENOSYS:
+		return broken
+	}
+	if s.retry(t, try, errno) {
+		return again
+	}
+	return lost
 }
 
 // stage writes messages for trains from the first on, until the slots are full or a train makes
@@ -124,9 +152,14 @@ func (s *Socket) stage(trains []batch.Train, try *attempt) int {
 				return n
 			}
 			size := min(segs*t.Stride, len(t.Buf)-at)
-			if !s.out.put(n, t, at, size, pinned) {
+			if !s.out.head(n, t, size, pinned, s.v6) {
 				return n
 			}
+			iov := &s.out.iovs[n]
+			iov.Base = &t.Buf[at]
+			iov.SetLen(size)
+			s.out.msgs[n].Hdr.Iov = iov
+			s.out.msgs[n].Hdr.SetIovlen(1)
 			at += size
 			s.out.place[n].train, s.out.place[n].end = i, at
 		}
@@ -136,33 +169,39 @@ func (s *Socket) stage(trains []batch.Train, try *attempt) int {
 
 // segmentsPerMessage returns how many segments of t one message may carry.
 func (s *Socket) segmentsPerMessage(t *batch.Train) int {
-	o := &s.out
-	if !o.gso || len(t.Buf) <= t.Stride || t.Stride <= 0 || o.refused.has(t.Remote) {
+	if len(t.Buf) <= t.Stride {
 		return 1
 	}
-	return max(1, min(s.segs, maxPayload/t.Stride))
+	return s.out.segments(t, s.segs)
 }
 
-// put writes message i for size bytes of t from at on, and reports false if its addresses do
-// not suit the socket's family.
-func (o *sender) put(i int, t *batch.Train, at, size int, pinned bool) bool {
+// segments returns how many segments of a train with t's stride and destination one message of a
+// socket that can carry limit may carry.
+func (o *sender) segments(t *batch.Train, limit int) int {
+	if !o.gso || t.Stride <= 0 || o.refused.has(t.Remote, t.Stride) {
+		return 1
+	}
+	return max(1, min(limit, maxPayload/t.Stride))
+}
+
+// head writes addresses and control data of message i, which carries size bytes of t, and reports
+// false if the addresses do not suit the family.
+func (o *sender) head(i int, t *batch.Train, size int, pinned, v6 bool) bool {
 	h := &o.msgs[i].Hdr
-	h.Namelen = putAddr(&o.names[i], t.Remote, o.v6)
+	h.Namelen = putAddr(&o.names[i], t.Remote, v6)
 	if h.Namelen == 0 {
 		return false
 	}
-	o.iovs[i].Base = &t.Buf[at]
-	o.iovs[i].SetLen(size)
 	space := o.control[i][:]
 	rest := space
 	if pinned {
-		if rest = o.putSource(rest, t); rest == nil {
+		if rest = putSource(rest, t, v6); rest == nil {
 			return false
 		}
 	}
 	if t.ECN != 0 {
 		level, typ := unix.IPPROTO_IP, unix.IP_TOS
-		if o.v6 {
+		if v6 {
 			level, typ = unix.IPPROTO_IPV6, unix.IPV6_TCLASS
 		}
 		var data []byte
@@ -185,16 +224,16 @@ func (o *sender) put(i int, t *batch.Train, at, size int, pinned bool) bool {
 }
 
 // putSource writes the packet info that pins t's source address; nil for the wrong family.
-func (o *sender) putSource(b []byte, t *batch.Train) (rest []byte) {
+func putSource(b []byte, t *batch.Train, v6 bool) (rest []byte) {
 	addr := t.Local.Addr()
 	var data []byte
 	switch {
-	case !o.v6 && addr.Is4():
+	case !v6 && addr.Is4():
 		// struct in_pktinfo: [interface 4][source 4][unused 4]
 		data, rest = putCmsg(b, unix.IPPROTO_IP, unix.IP_PKTINFO, 12)
 		a := addr.As4()
 		copy(data[4:], a[:])
-	case o.v6 && addr.Is6() && !addr.Is4In6():
+	case v6 && addr.Is6() && !addr.Is4In6():
 		// struct in6_pktinfo: [source 16][interface 4]. The interface of a link-local source is
 		// that of the destination, which must be link-local too and says it itself.
 		data, rest = putCmsg(b, unix.IPPROTO_IPV6, unix.IPV6_PKTINFO, 20)
@@ -206,7 +245,7 @@ func (o *sender) putSource(b []byte, t *batch.Train) (rest []byte) {
 
 // sendmmsg hands the first n messages to the kernel, which takes at least one or gives an error.
 func (s *Socket) sendmmsg(n int) (int, unix.Errno) {
-	o := &s.out
+	o := s.out
 	if o.call != nil {
 		return o.call(s.fd, o.msgs[:n])
 	}
@@ -236,7 +275,7 @@ func (s *Socket) advance(trains []batch.Train, k int, try *attempt) (settled int
 		}
 	}
 	if try.suspect { // a single datagram went where the train did not
-		s.refuse(&trains[0])
+		s.refuse(trains[0].Remote, try.least)
 		try.suspect = false
 	}
 	last := s.out.place[k-1]
@@ -262,7 +301,10 @@ func (s *Socket) advance(trains []batch.Train, k int, try *attempt) (settled int
 func (s *Socket) retry(t *batch.Train, try *attempt, errno unix.Errno) bool {
 	whole := s.out.place[0].segs > 1
 	if whole && (errno == unix.EINVAL || errno == unix.EMSGSIZE || errno == unix.EIO) {
-		try.split, try.suspect = true, true
+		try.split, try.suspect, try.least = true, true, t.Stride
+		if errno == unix.EIO { // no checksum offload on the way: the length does not matter
+			try.least = 0
+		}
 		return true
 	}
 	if !t.Local.Addr().IsValid() || try.unpinned {
@@ -280,13 +322,19 @@ func (s *Socket) retry(t *batch.Train, try *attempt, errno unix.Errno) bool {
 	return false
 }
 
-// refuse remembers that trains to t's destination have to be split from now on.
-func (s *Socket) refuse(t *batch.Train) {
+// refuse remembers that trains of stride least and more to a destination have to be split.
+func (s *Socket) refuse(to netip.AddrPort, least int) {
 	s.count.gsoRefused.Add(1)
-	if !s.out.refused.add(t.Remote) {
-		s.out.gso = false
-		s.count.gsoDisabled.Store(1)
+	if s.out.refused.add(to, least) {
+		return
 	}
+	if s.out.shared {
+		s.out.refused.forget()
+		s.out.refused.add(to, least)
+		return
+	}
+	s.out.gso = false
+	s.count.gsoDisabled.Store(1)
 }
 
 // giveUp counts the datagrams of a train that could not be sent, by reason.

@@ -28,17 +28,32 @@ type Options struct {
 	RaiseLimits bool
 	// Mark is the firewall mark of everything sent (SO_MARK); 0 sets none.
 	Mark uint32
+	// Family restricts a group to one address family.
+	Family Family
+	// Bind4 and Bind6 are the addresses to bind to; the zero Addr is all of the family.
+	Bind4, Bind6 netip.Addr
 }
 
+// Family says which address families a group has.
+type Family uint8
+
+// The families. AnyFamily is IPv4, and IPv6 where the host has it.
+const (
+	AnyFamily Family = iota
+	OnlyIPv4
+	OnlyIPv6
+)
+
 // Socket is one UDP socket of one address family. See the package comment for who may call what.
+// It is small: the memory of its calls lies in a Scratch.
 type Socket struct {
 	fd   int
 	v6   bool
 	port uint16
 	segs int // most segments in one message
 
-	in  receiver
-	out sender
+	in  *receiver
+	out *sender
 
 	count counters
 }
@@ -80,8 +95,8 @@ func (s *Socket) WaitWritable(timeout time.Duration) bool {
 	}
 }
 
-// newSocket opens and configures a socket without binding it.
-func newSocket(v6 bool, o Options, caps Caps) (*Socket, error) {
+// newSocket opens and configures a socket that works in x, without binding it.
+func newSocket(v6 bool, o Options, caps Caps, x *Scratch) (*Socket, error) {
 	family := unix.AF_INET
 	if v6 {
 		family = unix.AF_INET6
@@ -90,14 +105,11 @@ func newSocket(v6 bool, o Options, caps Caps) (*Socket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open a UDP socket: %w", err)
 	}
-	s := &Socket{fd: fd, v6: v6, segs: 1}
+	s := &Socket{fd: fd, v6: v6, segs: 1, in: &x.in, out: &x.out}
 	if err := s.configure(o, caps); err != nil {
 		_ = unix.Close(fd)
 		return nil, err
 	}
-	s.in.init()
-	s.out.init(v6)
-	s.out.gso = s.segs > 1
 	return s, nil
 }
 
@@ -186,14 +198,20 @@ func (s *Socket) setMark(mark uint32) error {
 	return nil
 }
 
-// bind binds to port on all addresses of the family and learns the port that came of it.
-func (s *Socket) bind(port uint16) error {
-	var to unix.Sockaddr = &unix.SockaddrInet4{Port: int(port)}
+// bind binds to port on the family's address of o and learns the port that came of it.
+func (s *Socket) bind(port uint16, o *Options) error {
+	addr := o.bindAddr(s.v6)
+	if addr.Is4() == s.v6 {
+		return fmt.Errorf("bind %s: %w", netip.AddrPortFrom(addr, port), unix.EAFNOSUPPORT)
+	}
+	var to unix.Sockaddr
 	if s.v6 {
-		to = &unix.SockaddrInet6{Port: int(port)}
+		to = &unix.SockaddrInet6{Port: int(port), Addr: addr.As16()}
+	} else {
+		to = &unix.SockaddrInet4{Port: int(port), Addr: addr.As4()}
 	}
 	if err := unix.Bind(s.fd, to); err != nil {
-		return fmt.Errorf("bind %s: %w", netip.AddrPortFrom(s.anyAddr(), port), err)
+		return fmt.Errorf("bind %s: %w", netip.AddrPortFrom(addr, port), err)
 	}
 	got, err := unix.Getsockname(s.fd)
 	if err != nil {
@@ -208,9 +226,15 @@ func (s *Socket) bind(port uint16) error {
 	return nil
 }
 
-func (s *Socket) anyAddr() netip.Addr {
-	if s.v6 {
+// bindAddr returns the address to bind a socket of a family to.
+func (o *Options) bindAddr(v6 bool) netip.Addr {
+	switch {
+	case v6 && o.Bind6.IsValid():
+		return o.Bind6
+	case v6:
 		return netip.IPv6Unspecified()
+	case o.Bind4.IsValid():
+		return o.Bind4
 	}
 	return netip.IPv4Unspecified()
 }

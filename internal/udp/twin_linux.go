@@ -4,8 +4,8 @@ package udp
 // goroutine that sends: the kernel orders the two. It has counters of its own, starts without the
 // destinations that s found to refuse trains, must not receive, and ends with s.
 func (s *Socket) Twin() *Socket {
-	t := &Socket{fd: s.fd, v6: s.v6, port: s.port, segs: s.segs}
-	t.out.init(s.v6)
-	t.out.gso = s.out.gso
+	x := newScratch()
+	x.out.gso = s.out.gso
+	t := &Socket{fd: s.fd, v6: s.v6, port: s.port, segs: s.segs, in: &x.in, out: &x.out}
 	return t
 }

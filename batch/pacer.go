@@ -1,4 +1,4 @@
-package fastpath
+package batch
 
 // Wake-up moderation. A wake-up costs whoever causes it and whoever wakes up several microseconds
 // of processor time each, on a virtual machine more than ten: as much as a dozen packets. While
@@ -7,8 +7,8 @@ package fastpath
 // other side is larger and wakes others less often too. All times are in nanoseconds.
 
 const (
-	// briskGap is the time between two wake-ups below which they count as brisk. 5,000 packets
-	// a second are not, 31,000 are.
+	// briskGap is the time between two wake-ups below which they count as brisk, unless a Pacer
+	// says otherwise. 5,000 packets a second are not, 31,000 are.
 	briskGap = 100_000
 	// briskRuns is by how many brisk wake-ups must outnumber others to start the moderation: an
 	// exchange of a few packets, such as a TCP or TLS handshake, is over by then.
@@ -31,20 +31,37 @@ const (
 	worthIt = 3
 )
 
-// pacer decides when to sleep until the next look for packets instead of waiting for the kernel.
-type pacer struct {
-	longest int64 // the longest interval; 0 switches moderation off
-	period  int64 // the interval now
-	last    int64 // when the worker was last woken
-	brisk   int   // brisk wake-ups, less others
-	poor    int   // intervals in a row that brought next to nothing
+// Pacer decides when a worker sleeps until its next look for packets instead of waiting for the
+// kernel. One goroutine at a time.
+type Pacer struct {
+	// Longest is the longest interval in nanoseconds; 0 switches moderation off.
+	Longest int64
+	// Brisk is the time in nanoseconds between two wake-ups below which they count as brisk; 0 is
+	// 100 µs.
+	Brisk int64
+	// First is the interval in nanoseconds with which moderation starts; 0 is the shortest. Who
+	// counts wake-ups as brisk that bring less than three packets in the shortest needs a longer
+	// one, or moderation ends as soon as it begins.
+	First int64
+
+	period int64 // the interval now
+	last   int64 // when the worker was last woken
+	brisk  int   // brisk wake-ups, less others
+	poor   int   // intervals in a row that brought next to nothing
 }
 
-// woken records a wake-up by the kernel.
-func (p *pacer) woken(now int64) {
+// Woken records a wake-up by the kernel.
+func (p *Pacer) Woken(now int64) {
+	brisk := p.Brisk
+	if brisk == 0 {
+		brisk = briskGap
+	}
 	switch gap := now - p.last; {
-	case gap < briskGap:
-		p.brisk = min(p.brisk+1, briskMost)
+	case gap < brisk:
+		if p.brisk++; p.brisk == briskRuns {
+			p.period = max(p.period, p.First)
+		}
+		p.brisk = min(p.brisk, briskMost)
 	case gap < idleGap:
 		p.brisk = max(p.brisk-1, 0)
 	default:
@@ -54,11 +71,11 @@ func (p *pacer) woken(now int64) {
 	p.poor = 0
 }
 
-// rest returns how long to sleep after a turn that began at began, ended at now and carried got
+// Rest returns how long to sleep after a turn that began at began, ended at now and carried got
 // packets; 0 to go on at once, and to wait for the kernel if there is nothing. more says that the
 // turn ended at its budget.
-func (p *pacer) rest(got int, more bool, began, now int64) int64 {
-	if p.longest == 0 || p.brisk < briskRuns {
+func (p *Pacer) Rest(got int, more bool, began, now int64) int64 {
+	if p.Longest == 0 || p.brisk < briskRuns {
 		return 0
 	}
 	switch {
@@ -76,7 +93,7 @@ func (p *pacer) rest(got int, more bool, began, now int64) int64 {
 	default:
 		p.poor = 0
 	}
-	p.period = max(shortestPeriod, min(p.period, p.longest))
+	p.period = max(shortestPeriod, min(p.period, p.Longest))
 	if sleep := began + p.period - now; !more && sleep >= shortestSleep {
 		return sleep
 	}

@@ -1,0 +1,74 @@
+package relay
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"github.com/firelane/firelane/protocol/stun"
+)
+
+// Verdict says what is to become of a STUN message after Bindings.Answer.
+type Verdict uint8
+
+// The verdicts.
+const (
+	// Punt: not a Binding request; give it to the server.
+	Punt Verdict = iota
+	// Answered: send the answer to where the request came from.
+	Answered
+	// Dropped: counted, and nothing to do.
+	Dropped
+)
+
+// maxBindingAnswer is enough for what answerBinding writes.
+const maxBindingAnswer = stun.HeaderSize + 4 + maxSoftware + 4 + 20
+
+// Bindings answers Binding requests, for which a relay needs no state: workers do it on the spot.
+// It is shared by all workers and the server.
+type Bindings struct {
+	software []byte
+	limiter  *Limiter
+	counters *Counters
+}
+
+// Answer looks at a datagram that starts like STUN and appends the answer to dst if it is a
+// Binding request. now is in nanoseconds of the workers' clock. It does not allocate if dst has
+// room for 112 bytes.
+func (b *Bindings) Answer(dst, datagram []byte, remote netip.AddrPort, now int64) ([]byte, Verdict) {
+	if len(datagram) < stun.HeaderSize || binary.BigEndian.Uint16(datagram) != uint16(stun.Binding) {
+		return dst, Punt
+	}
+	var m stun.Message
+	err := m.Parse(datagram)
+	if err == stun.ErrHeader {
+		b.counters.count(EventNotRequest)
+		return dst, Dropped
+	}
+	if remote.Port() == 0 {
+		b.counters.count(EventPortZero)
+		return dst, Dropped
+	}
+	if !b.limiter.Allow(remote.Addr(), now) {
+		b.counters.count(EventBindingRate)
+		return dst, Dropped
+	}
+	code := 0
+	class := stun.Success
+	if err != nil {
+		code, class = 400, stun.Failure
+	}
+	w := stun.Start(dst, class, stun.Binding, m.ID)
+	w.Text(stun.Software, b.software)
+	if code == 0 {
+		w.Address(stun.XORMappedAddress, unmapped(remote))
+	} else {
+		w.Error(code, reasonOf(code))
+	}
+	b.counters.responded(stun.Binding, code)
+	return w.Bytes(), Answered
+}
+
+// unmapped turns an IPv4 address in IPv6 clothes into what it is.
+func unmapped(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
+}

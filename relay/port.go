@@ -1,0 +1,150 @@
+package relay
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/firelane/firelane/internal/udp"
+)
+
+// port is the sockets of one allocation: what an Open is answered with, and what the table's
+// Allocation holds as its Handle. It belongs to one worker, the one whose listening socket the
+// client's packets reach: the kernel's choice by the hash of the addresses, which stays the same
+// while the allocation lives, so that both directions meet on one core without a lock.
+type port struct {
+	// Set before the worker gets it, never written again.
+	number uint16
+	worker *Worker
+
+	// closed is made by control with the order to abandon the port, and closed by the worker.
+	closed chan struct{}
+
+	// The worker's own.
+	exit4, exit6 exit
+	tag4, tag6   int32
+	limit        uint8 // messages of the next receive call
+}
+
+// exit is one socket to send through, with what waits for it in the flush under way.
+type exit struct {
+	socket      *udp.Socket
+	first, last int32 // in egress.out
+	busy        bool
+}
+
+// openPort binds a socket for each of the families on number, for worker w.
+func openPort(number uint16, families Families, w *Worker, o udp.Options, caps udp.Caps) (*port, error) {
+	p := &port{number: number, worker: w, tag4: noTag, tag6: noTag, limit: fewMessages}
+	for _, f := range []struct {
+		family Families
+		v6     bool
+		to     *exit
+	}{{IPv4, false, &p.exit4}, {IPv6, true, &p.exit6}} {
+		if families&f.family == 0 {
+			continue
+		}
+		s, err := udp.OpenPort(f.v6, number, o, caps, w.scratch)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("open relayed port %d: %w", number, err), p.close())
+		}
+		f.to.socket = s
+	}
+	return p, nil
+}
+
+// exit returns the way out to a family, or nil where the port has none.
+func (p *port) exit(is4 bool) *exit {
+	x := &p.exit6
+	if is4 {
+		x = &p.exit4
+	}
+	if x.socket == nil {
+		return nil
+	}
+	return x
+}
+
+// close closes the sockets, which no worker uses any more.
+func (p *port) close() error {
+	var errs []error
+	for _, x := range []*exit{&p.exit4, &p.exit6} {
+		if x.socket != nil {
+			errs = append(errs, x.socket.Close())
+			x.socket = nil
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// noTag is the tag of a socket that is not polled.
+const noTag = -1
+
+// slot is a socket that a worker polls, by tag.
+type slot struct {
+	port   *port
+	socket *udp.Socket
+}
+
+// adopt makes the worker poll the sockets of p.
+func (w *Worker) adopt(p *port) error {
+	for _, f := range []struct {
+		socket *udp.Socket
+		tag    *int32
+	}{{p.exit4.socket, &p.tag4}, {p.exit6.socket, &p.tag6}} {
+		if f.socket == nil {
+			continue
+		}
+		tag := w.freeTag()
+		if err := w.set.Add(f.socket.Fd(), int(tag)); err != nil {
+			w.free = append(w.free, tag)
+			return err
+		}
+		w.slots[tag] = slot{port: p, socket: f.socket}
+		*f.tag = tag
+	}
+	return nil
+}
+
+// freeTag returns the tag of a free slot.
+func (w *Worker) freeTag() int32 {
+	if n := len(w.free); n > 0 {
+		tag := w.free[n-1]
+		w.free = w.free[:n-1]
+		return tag
+	}
+	w.slots = append(w.slots, slot{})
+	return int32(len(w.slots) - 1)
+}
+
+// abandon stops polling the sockets of p and closes them.
+func (w *Worker) abandon(p *port) {
+	for _, f := range []struct {
+		socket *udp.Socket
+		tag    *int32
+	}{{p.exit4.socket, &p.tag4}, {p.exit6.socket, &p.tag6}} {
+		if *f.tag == noTag {
+			continue
+		}
+		st := f.socket.Stats()
+		w.counts.add(PortOverflows, int(st.RecvOverflow))
+		w.counts.add(PortSendFailures, int(st.SendUnreachable+st.SendProhibited+st.SendRefused+st.SendTooLong+st.SendNoMemory+st.SendInvalid+st.SendOther))
+		_ = w.set.Remove(f.socket.Fd()) // closing it does the same
+		w.slots[*f.tag] = slot{}
+		w.free = append(w.free, *f.tag)
+		*f.tag = noTag
+	}
+	_ = p.close()
+	if p.closed != nil {
+		close(p.closed)
+	}
+}
+
+// isClosed reports whether the worker has closed the port, after the order to do so.
+func (p *port) isClosed() bool {
+	select {
+	case <-p.closed:
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,122 @@
+package relay
+
+import (
+	"github.com/firelane/firelane/protocol/stun"
+)
+
+// request is one request on its way through the server.
+type request struct {
+	m    stun.Message
+	from Tuple
+	key  tupleKey
+	at   int64 // nanoseconds since the server's start
+
+	// user is valid once authenticate has looked at the user name.
+	user identity
+	// challenge: the refusal carries realm and nonce.
+	challenge bool
+	// checked: the credentials are good.
+	checked bool
+}
+
+// complete reports whether a request has what its method cannot do without, and is of a method
+// that we know. It is asked before any credentials.
+func complete(m *stun.Message) bool {
+	switch m.Method {
+	case stun.Allocate:
+		return m.Has&stun.HasTransport != 0
+	case stun.ChannelBind:
+		return m.Has&stun.HasChannelNumber != 0 && m.Has&stun.HasPeer != 0
+	case stun.Refresh, stun.CreatePermission:
+		return true
+	}
+	return false
+}
+
+// authenticate checks the credentials and returns 0, or the code to refuse the request with. A
+// use of the nonce is consumed before the signature is looked at.
+func (s *Server) authenticate(r *request) (code int) {
+	m := &r.m
+	if m.Has&stun.HasUsername != 0 {
+		r.user = s.cfg.Credentials.identify(m.Username, s.now.Unix())
+	}
+	r.challenge = true
+	switch {
+	case m.Has&stun.HasMessageIntegrity == 0, m.Has&stun.HasUsername == 0,
+		m.Has&stun.HasNonce == 0, !isUUID(m.Nonce):
+		return 401
+	case !s.nonces.use(r.from.Remote, m.Nonce):
+		return 438
+	case !m.Verify(r.user.key[:]), !r.user.valid:
+		return 401
+	}
+	r.challenge, r.checked = false, true
+	return 0
+}
+
+// refuse answers with an error: unsigned if it comes before the user name was looked at, signed
+// if the user name has a key that may sign. Refusals of requests without good credentials are
+// bounded for each source.
+func (s *Server) refuse(r *request, code int) {
+	if r.user.malformed {
+		s.counters.count(EventMalformedUser)
+		return
+	}
+	if !r.checked && !s.refusals.Allow(r.from.Remote.Addr(), r.at) {
+		s.counters.count(EventRefusalRate)
+		return
+	}
+	s.counters.responded(r.m.Method, code)
+	w := s.begin(stun.Failure, r.m.Method, r.m.ID)
+	w.Error(code, reasonOf(code))
+	if r.challenge {
+		n := s.nonces.issue(r.from.Remote)
+		w.Text(stun.Realm, s.realm)
+		w.Text(stun.Nonce, n[:])
+	}
+	if r.checked || r.user.signs {
+		w.Sign(r.user.key[:])
+	}
+	s.send(r.from, w.Bytes())
+}
+
+// succeed answers with an empty success.
+func (s *Server) succeed(r *request) {
+	w := s.begin(stun.Success, r.m.Method, r.m.ID)
+	s.finish(r, &w)
+}
+
+// finish signs a success and sends it.
+func (s *Server) finish(r *request, w *stun.Builder) {
+	s.counters.responded(r.m.Method, 0)
+	w.Sign(r.user.key[:])
+	s.send(r.from, w.Bytes())
+}
+
+// serve does what an authenticated request asks for.
+func (s *Server) serve(r *request) {
+	switch r.m.Method {
+	case stun.Allocate:
+		s.allocate(r)
+	case stun.Refresh:
+		s.refresh(r)
+	case stun.ChannelBind:
+		s.channelBind(r)
+	case stun.CreatePermission:
+		s.succeed(r) // channels are the only permissions
+	}
+}
+
+// lifetime returns the granted lifetime in seconds.
+func lifetime(m *stun.Message) uint32 {
+	if m.Has&stun.HasLifetime == 0 {
+		return defaultLifetime
+	}
+	return min(m.Lifetime, maxLifetime)
+}
+
+// The lifetimes of allocations, in seconds (RFC 8656 section 7.2).
+const (
+	defaultLifetime = 600
+	maxLifetime     = 3600
+)

@@ -1,0 +1,159 @@
+package relay
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/firelane/firelane/batch"
+	"github.com/firelane/firelane/internal/udp"
+)
+
+// control is the loop of the goroutine that owns the Server.
+func (r *Relay) control(ctx context.Context, failed <-chan error) error {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	retire := r.retirement.asked
+	for {
+		if at, _, ok := r.server.NextTimeout(); ok {
+			timer.Reset(max(time.Until(at), 0))
+		} else {
+			timer.Reset(time.Hour)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-failed:
+			return err
+		case <-r.bell:
+			r.handlePunts()
+		case <-retire:
+			retire = nil
+			r.server.Retire()
+		case <-timer.C:
+			r.server.HandleTimeout(time.Now())
+			r.carryOut(r.workers[0]) // nothing is opened because of time
+		}
+	}
+}
+
+// handlePunts hands the workers' punts to the server, a bounded number of each, and rings the bell
+// again if there are more: neither timeouts nor the end wait for a flood.
+func (r *Relay) handlePunts() {
+	for _, w := range r.workers {
+		n := 0
+		for ; n < puntsPerTurn; n++ {
+			from, message, ok := w.punts.front()
+			if !ok {
+				break
+			}
+			r.server.HandleMessage(message, from, time.Now())
+			w.punts.drop()
+		}
+		if n > 0 {
+			r.carryOut(w)
+		}
+		if n == puntsPerTurn {
+			r.ring()
+		}
+	}
+}
+
+// carryOut does what the server wants, for requests that came through w: this is where the
+// allocations among them belong.
+func (r *Relay) carryOut(w *Worker) {
+	for {
+		r.server.Drain(&r.output)
+		for i := range r.output.Closes {
+			r.closePort(&r.output.Closes[i])
+		}
+		for i := range r.output.Opens {
+			r.openPort(&r.output.Opens[i], w)
+		}
+		r.answer(r.output.Datagrams)
+		if len(r.output.Opens) == 0 {
+			return // else there are answers now, or other ports to be tried
+		}
+	}
+}
+
+// closePort has the port's worker close it.
+func (r *Relay) closePort(c *Close) {
+	p, ok := c.Handle.(*port)
+	if !ok {
+		return // it was never opened
+	}
+	if len(r.closing) >= maxClosing {
+		for number, p := range r.closing {
+			if p.isClosed() {
+				delete(r.closing, number)
+			}
+		}
+	}
+	p.closed = make(chan struct{})
+	r.closing[c.Port] = p
+	p.worker.give(order{port: p, abandon: true})
+}
+
+// maxClosing is how many ports closing remembers before it forgets those that are closed.
+const maxClosing = 256
+
+// openPort binds a port and hands it to w.
+func (r *Relay) openPort(o *Open, w *Worker) {
+	if old := r.closing[o.Port]; old != nil {
+		select {
+		case <-old.closed:
+		case <-time.After(closeTimeout):
+		}
+		delete(r.closing, o.Port)
+	}
+	p, err := openPort(o.Port, o.Families, w, r.ports, r.group.Caps())
+	if err != nil {
+		r.log.Debug("relayed port not opened", "error", err)
+		r.server.HandleOpened(o.ID, nil, false, time.Now())
+		return
+	}
+	w.give(order{port: p})
+	r.server.HandleOpened(o.ID, p, true, time.Now())
+}
+
+// answer sends the server's datagrams, in runs of one family. What the kernel does not take is
+// lost, as any datagram may be; clients ask again.
+func (r *Relay) answer(out []Datagram) {
+	for len(out) > 0 {
+		is4 := out[0].Remote.Addr().Is4()
+		r.trains = r.trains[:0]
+		for len(out) > 0 && out[0].Remote.Addr().Is4() == is4 {
+			d := &out[0]
+			r.trains = append(r.trains, batch.Train{Buf: d.Bytes, Stride: len(d.Bytes), Remote: d.Remote, Local: pinned(d.Local)})
+			out = out[1:]
+		}
+		socket := r.out6
+		if is4 {
+			socket = r.out4
+		}
+		if socket != nil {
+			sendAll(socket, r.trains)
+		}
+	}
+}
+
+// pinned returns local, or the zero AddrPort where it does not say an address.
+func pinned(local netip.AddrPort) netip.AddrPort {
+	if !local.Addr().IsValid() || local.Addr().IsUnspecified() {
+		return netip.AddrPort{}
+	}
+	return local
+}
+
+// sendAll sends trains and waits once for a full send buffer.
+func sendAll(socket *udp.Socket, trains []batch.Train) {
+	for range 2 {
+		n, err := socket.Send(trains)
+		if err != nil || n == len(trains) {
+			return
+		}
+		trains = trains[n:]
+		socket.WaitWritable(sendPatience)
+	}
+}

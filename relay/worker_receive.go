@@ -1,0 +1,222 @@
+package relay
+
+import (
+	"encoding/binary"
+
+	"github.com/firelane/firelane/batch"
+	"github.com/firelane/firelane/protocol/stun"
+)
+
+// fromClients reads a listening socket: ChannelData goes to peers, STUN to the machine. It reports
+// whether more may be waiting.
+func (w *Worker) fromClients(l *listener) (more bool) {
+	for range maxRounds {
+		trains, drained := w.read(l.socket, &l.limit)
+		for i := range trains {
+			t := &trains[i]
+			switch first := t.Buf[0]; {
+			case t.Remote.Port() == 0:
+				w.counts.drop(DropSourcePort, t.Len())
+			case t.Len() == 1 && stun.Is(first):
+				w.signal(l, t, t.Buf)
+			default:
+				w.unwrap(l, t)
+			}
+		}
+		if drained {
+			return false
+		}
+	}
+	return true
+}
+
+// unwrap sends the payloads of a train of ChannelData messages to the peers of their channels,
+// in runs of equal headers: one look-up, one gather a run.
+func (w *Worker) unwrap(l *listener, t *batch.Train) {
+	var r run
+	a := w.table.Client(t.Remote, t.Local)
+	if a != nil && !a.Take(len(t.Buf)-t.Len()*stun.ChannelHeader, w.now) {
+		w.counts.drop(DropBandwidth, t.Len())
+		return
+	}
+	for at := 0; at < len(t.Buf); at += t.Stride {
+		segment := t.Buf[at:min(at+t.Stride, len(t.Buf))]
+		if len(segment) < stun.ChannelHeader || binary.BigEndian.Uint32(segment) != r.head || r.channel == nil {
+			if !w.open(&r, l, t, a, segment) {
+				continue
+			}
+		} else if stun.ChannelHeader+r.n > len(segment) {
+			w.counts.drop(DropMalformed, 1)
+			continue
+		}
+		payload := segment[stun.ChannelHeader : stun.ChannelHeader+r.n : stun.ChannelHeader+r.n]
+		if r.gather == nil || !r.gather.takes(r.wire, t.ECN, w.out.segments) {
+			r.gather = w.gather(&r, t.ECN)
+		}
+		r.gather.add(payload)
+		r.count++
+		r.bytes += r.n
+	}
+	w.counts.add(ToPeers, r.count)
+	w.counts.add(ToPeersBytes, r.bytes)
+}
+
+// run is a run of equal ChannelData headers in a train.
+type run struct {
+	head    uint32 // the header
+	channel *Channel
+	exit    *exit // towards the channel's peer, or towards the client of its far side
+	far     bool  // channel is the far side's: see Table.Hairpin
+	n, wire int   // payload bytes of a segment, bytes of it as it leaves
+	gather  *outgoing
+
+	count, bytes int // of all runs of the train
+}
+
+// open starts the run that segment begins, or handles what is no data on a bound channel and
+// reports false.
+func (w *Worker) open(r *run, l *listener, t *batch.Train, a *Allocation, segment []byte) bool {
+	r.channel, r.gather = nil, nil
+	if stun.Is(segment[0]) {
+		w.signal(l, t, segment)
+		return false
+	}
+	number, payload, ok := stun.ChannelData(segment)
+	switch {
+	case segment[0]>>4 != MinChannel>>12:
+		return w.refuse(DropUnknown)
+	case !ok:
+		return w.refuse(DropMalformed)
+	case a == nil:
+		return w.refuse(DropNoAllocation)
+	}
+	c := a.Channel(number)
+	if c == nil {
+		return w.refuse(DropUnboundChannel)
+	}
+	r.head, r.n, r.wire = binary.BigEndian.Uint32(segment), len(payload), len(payload)
+	far, own := w.table.Hairpin(c)
+	if own {
+		return w.openFar(r, far)
+	}
+	p, ok := a.Handle.(*port)
+	if !ok || p.worker != w {
+		return w.refuse(DropForeignWorker)
+	}
+	if r.exit = p.exit(c.Peer.Addr().Is4()); r.exit == nil {
+		return w.refuse(DropNoFamily)
+	}
+	r.channel, r.far = c, false
+	return true
+}
+
+// openFar starts a run whose peer is another allocation of this relay, on channel far of it.
+func (w *Worker) openFar(r *run, far *Channel) bool {
+	if far == nil {
+		return w.refuse(DropFarUnbound)
+	}
+	if r.exit = w.toClient(far.Allocation); r.exit == nil {
+		return w.refuse(DropNoFamily)
+	}
+	r.channel, r.far, r.wire = far, true, r.n+stun.ChannelHeader
+	return true
+}
+
+// refuse counts one segment that goes nowhere.
+func (w *Worker) refuse(d Drop) bool {
+	w.counts.drop(d, 1)
+	return false
+}
+
+// gather returns a gather for the next segment of a run.
+func (w *Worker) gather(r *run, ecn uint8) *outgoing {
+	if r.far {
+		return w.out.toClient(r.exit, r.channel, r.n, ecn)
+	}
+	return w.out.toPeer(r.exit, r.channel, r.n, ecn)
+}
+
+// toClient returns the way to an allocation's client, or nil.
+func (w *Worker) toClient(a *Allocation) *exit {
+	l := &w.listen[tagListen6]
+	if a.Client.Remote.Addr().Is4() {
+		l = &w.listen[tagListen4]
+	}
+	if l.socket == nil {
+		return nil
+	}
+	return &l.exit
+}
+
+// fromPeers reads a socket of a relayed port: what comes from a peer with a channel goes to the
+// client. It reports whether more may be waiting.
+func (w *Worker) fromPeers(s slot) (more bool) {
+	for range maxRounds {
+		trains, drained := w.read(s.socket, &s.port.limit)
+		a := w.table.Port(s.port.number)
+		if a != nil && a.Handle != any(s.port) {
+			a = nil // the port's next owner, while this one is being closed
+		}
+		for i := range trains {
+			w.wrap(&trains[i], a)
+		}
+		if drained {
+			return false
+		}
+	}
+	return true
+}
+
+// wrap sends the segments of a peer's train to the client of allocation a as ChannelData.
+func (w *Worker) wrap(t *batch.Train, a *Allocation) {
+	segments := t.Len()
+	if a == nil {
+		w.counts.drop(DropNoAllocation, segments)
+		return
+	}
+	c := a.Peer(t.Remote)
+	if c == nil {
+		w.counts.drop(DropUnboundPeer, segments)
+		return
+	}
+	x := w.toClient(a)
+	if x == nil {
+		w.counts.drop(DropNoFamily, segments)
+		return
+	}
+	if !a.Take(len(t.Buf), w.now) {
+		w.counts.drop(DropBandwidth, segments)
+		return
+	}
+	var g *outgoing
+	for at := 0; at < len(t.Buf); at += t.Stride {
+		payload := t.Buf[at:min(at+t.Stride, len(t.Buf))]
+		if g == nil || !g.takes(len(payload)+stun.ChannelHeader, t.ECN, w.out.segments) {
+			g = w.out.toClient(x, c, len(payload), t.ECN)
+		}
+		g.add(payload)
+	}
+	w.counts.add(ToClients, segments)
+	w.counts.add(ToClientsBytes, len(t.Buf))
+}
+
+// signal handles a STUN message from a client: a Binding request is answered at once, all else is
+// the machine's.
+func (w *Worker) signal(l *listener, t *batch.Train, message []byte) {
+	answer, verdict := w.bindings.Answer(w.answer[:0], message, t.Remote, w.now)
+	switch verdict {
+	case Answered:
+		trains := [1]batch.Train{{Buf: answer, Stride: len(answer), Remote: t.Remote, Local: t.Local}}
+		_, _ = l.socket.Send(trains[:]) // may get lost as any datagram may; the socket counts it
+		w.counts.add(BindingsAnswered, 1)
+		return
+	case Dropped:
+		return
+	}
+	if !w.punts.push(Tuple{Remote: t.Remote, Local: t.Local}, message) {
+		w.counts.drop(DropPuntFull, 1)
+		return
+	}
+	w.counts.add(Punts, 1)
+	w.rang = true
+}
