@@ -1,7 +1,7 @@
 package fastpath
 
 import (
-	"fmt"
+	"bytes"
 	"net/netip"
 	"testing"
 
@@ -45,62 +45,69 @@ func TestWhatBelongsToNoFlowIsDroppedSilently(t *testing.T) {
 		{"an echo request", echo(server4, outside(server4), true, 5)},
 		{"an echo reply over IPv6", echo(server6, outside(server6), false, 5)},
 	} {
-		for _, busy := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s/flows=%v", c.name, busy), func(t *testing.T) {
+		t.Run(c.name, func(t *testing.T) {
+			for _, busy := range []bool{false, true} {
 				p := policed(t, testPolicy(server4, server6, nil))
-				if busy { // with flows towards others, so that there is a table
+				if busy { // with a flow of another port, so that there is a table
 					p.reach(t, flow{udp: true, dst: otherProxy, sport: 99, payload: fill(9, 1)})
 				}
-				if seen := p.answer(t, batch.Packet{Buf: c.b}); len(seen) != 0 {
-					t.Fatalf("the client sees %x", seen)
+				if seen := p.answer(t, batch.Packet{Buf: bytes.Clone(c.b)}); len(seen) != 0 {
+					t.Fatalf("busy %v: the client sees %x", busy, seen)
 				}
 				onlyDrop(t, p[gateway].encap.Counters(), fib.DropNotGranted, 1)
 				if punted, ok := p[gateway].refused(); ok {
-					t.Errorf("it is to be answered: %+v", punted)
+					t.Errorf("busy %v: it is to be answered: %+v", busy, punted)
 				}
-			})
-		}
+			}
+		})
 	}
 }
 
 // Errors about TCP and echo come back too, from any router, and no error ends the flow it is about:
 // RFC 4787, REQ-12; RFC 5382, REQ-9 and REQ-10; RFC 5508, REQ-4 and REQ-6.
 func TestErrorsReachTheClientAndEndNoFlow(t *testing.T) {
-	for _, c := range combinations {
-		for _, kind := range []string{"TCP", "echo"} {
-			t.Run(c.name+"/"+kind, func(t *testing.T) {
-				p := policed(t, testPolicy(c.real, c.real, nil))
-				original := flow{v6: c.proxy.Is6(), dst: c.proxy, payload: fill(300, 1)}.build()
-				answer := returning(c.real, outside(c.real), false, fill(30, 2)).build()
-				if kind == "echo" {
-					original = echo(outside(c.proxy), c.proxy, true, 77)
-					answer = echo(c.real, outside(c.real), false, 77)
-				}
-				out := p.reachRaw(t, p.message(gateway, 0, original))
-				if len(out) != 1 {
-					t.Fatalf("%d packets went out: %v", len(out), droppedBy(p))
-				}
-				router, unreachable, wantType := router4, byte(3), byte(3)
-				if c.real.Is6() {
-					router, unreachable = router6, 1
-				}
-				if c.proxy.Is6() {
-					wantType = 1
-				}
-				wantCode := map[byte]byte{3: 1, 1: 0}[wantType] // host unreachable, no route
-				code := map[byte]byte{3: 1, 1: 0}[unreachable]
-				for range 3 {
-					seen := p.answer(t, batch.Packet{Buf: icmpError(router, outside(c.real), unreachable, code, 0, out[0][:60])})
-					if len(seen) != 1 {
-						t.Fatalf("%d errors reached the client: %v", len(seen), droppedBy(p))
+	for _, kind := range []string{"TCP", "echo"} {
+		t.Run(kind, func(t *testing.T) {
+			for _, c := range combinations {
+				t.Run(c.name, func(t *testing.T) {
+					original := flow{v6: c.proxy.Is6(), dst: c.proxy, payload: fill(300, 1)}.build()
+					answer := returning(c.real, outside(c.real), false, fill(30, 2)).build()
+					if kind == "echo" {
+						original = echo(outside(c.proxy), c.proxy, true, 77)
+						answer = echo(c.real, outside(c.real), false, 77)
 					}
-					checkError(t, seen[0], c.proxy, outside(c.proxy), wantType, wantCode, 0, original)
-				}
-				if seen := p.answer(t, batch.Packet{Buf: answer}); len(seen) != 1 {
-					t.Errorf("after the error, %d answers reach the client: %v", len(seen), droppedBy(p))
-				}
-			})
+					checkErrorsPass(t, c.proxy, c.real, original, answer)
+				})
+			}
+		})
+	}
+}
+
+// checkErrorsPass sends original out, errors about it back, and then the answer to it.
+func checkErrorsPass(t *testing.T, proxy, real netip.Addr, original, answer []byte) {
+	t.Helper()
+	p := policed(t, testPolicy(real, real, nil))
+	out := p.reachRaw(t, p.message(gateway, 0, original))
+	if len(out) != 1 {
+		t.Fatalf("%d packets went out: %v", len(out), droppedBy(p))
+	}
+	// Destination unreachable: host unreachable, and no route.
+	router, kind, code, wantKind, wantCode := router4, byte(3), byte(1), byte(3), byte(1)
+	if real.Is6() {
+		router, kind, code = router6, 1, 0
+	}
+	if proxy.Is6() {
+		wantKind, wantCode = 1, 0
+	}
+	for range 3 {
+		seen := p.answer(t, batch.Packet{Buf: icmpError(router, outside(real), kind, code, 0, out[0][:60])})
+		if len(seen) != 1 {
+			t.Fatalf("%d errors reached the client: %v", len(seen), droppedBy(p))
 		}
+		checkError(t, seen[0], proxy, outside(proxy), wantKind, wantCode, 0, original)
+	}
+	if seen := p.answer(t, batch.Packet{Buf: answer}); len(seen) != 1 {
+		t.Errorf("after the error, %d answers reach the client: %v", len(seen), droppedBy(p))
 	}
 }
 

@@ -39,6 +39,8 @@ func TestErrorsFindTheirWayBack(t *testing.T) {
 		{"time exceeded by a router, IPv6 to IPv4", proxy4, server6, router6, kind{3, 0}, 0, kind{11, 0}, 0},
 		{"too big, IPv6 to IPv4", proxy4, server6, router6, kind{2, 0}, 1280, kind{3, 4}, 1260},
 		{"fragmentation needed, IPv4 to IPv6", proxy6, server4, router4, kind{3, 4}, 1270, kind{2, 0}, 1280},
+		{"fragmentation needed, by the gateway's kernel", proxy4, server4, gateway4, kind{3, 4}, 1270, kind{3, 4}, 1270},
+		{"fragmentation needed, by the gateway's kernel, IPv4 to IPv6", proxy6, server4, gateway4, kind{3, 4}, 1270, kind{2, 0}, 1280},
 		{"fragmentation needed, IPv4", proxy4, server4, router4, kind{3, 4}, 1200, kind{3, 4}, 1200},
 	} {
 		t.Run(c.name, func(t *testing.T) {

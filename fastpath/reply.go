@@ -170,7 +170,9 @@ func (e *Encap) quotedFlow(p *fib.Peer, policy *fib.Policy, q *packet.Info, now 
 	if q.Src != policy.Addr(q.Src.Is6()) {
 		return netip.Addr{}, 0, fib.FlowMiss
 	}
-	if proto, ok := natProto(q); ok {
+	whole := *q
+	whole.Fragment = false // the client's packet was whole, a router has quoted its first fragment
+	if proto, ok := natProto(&whole); ok {
 		if port, proxy, hit = p.Flows().Quoted(proto, q.SrcPort, q.Dst, now); hit != fib.FlowMiss {
 			return proxy, port, hit
 		}

@@ -98,7 +98,9 @@ func (x *tunnel) launch(program string, args ...string) {
 func (x *tunnel) configure() {
 	x.t.Helper()
 	await(x.t, 10*time.Second, "answer from "+x.name, func() bool {
-		return exec.Command("wg", "show", x.name).Run() == nil
+		// Not by wg(8), which removes a socket that is not listening yet.
+		c, err := net.Dial("unix", uapi.SocketPath(x.name))
+		return err == nil && c.Close() == nil
 	})
 	x.set("private-key", x.keyFile, "listen-port", strconv.Itoa(x.port))
 	x.addAddr(x.name, fmt.Sprintf("10.99.0.%d/24", x.n), fmt.Sprintf("fd99::%d/64", x.n))
