@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,36 +23,43 @@ func TestMain(m *testing.M) {
 }
 
 func TestEveryKindOfRowIsMeasured(t *testing.T) {
-	c, err := contenderNamed(wireguardGo)
-	if err != nil {
-		t.Fatal(err)
-	}
 	root, err := moduleRoot(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd, err := c.build(t.Context(), root, t.TempDir())
-	if err != nil {
-		t.Fatal(err)
+	built := map[string]topology.Command{}
+	for _, name := range []string{firelane, wireguardGo} {
+		c, err := contenderNamed(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if built[name], err = c.build(t.Context(), root, t.TempDir()); err != nil {
+			t.Fatal(err)
+		}
 	}
+	client := built[wireguardGo]
 	p := &plan{
-		gateways: []topology.Command{cmd}, tcpClient: cmd, udpClient: cmd,
-		rows: matching(regexp.MustCompile(`^(tcp-1g-up|udp-31k-down|ping|udp-64-(up|down)-sealed)$`)),
-		mtus: []int{1280}, reps: 1, knobs: knobs{length: time.Second, burst: 64}, progress: t.Output(),
+		gateways: []topology.Command{built[firelane]}, tcpClient: client, udpClient: client, singlesClient: client,
+		rows:     matching(regexp.MustCompile(`^(tcp-1g-up|udp-31k-down|ping|udp-64-(up|down)-sealed|client-udp-64-up)$`)),
+		stations: stationsFor(regexp.MustCompile(`^(plain6|nat64)-(tcp-up-1|udp-31k-up)$`), built),
+		mtus:     []int{1280}, reps: 1, knobs: knobs{length: time.Second, burst: 64}, progress: t.Output(),
 	}
 	samples := p.run(t.Context())
-	if len(samples) != 5 {
-		t.Fatalf("%d samples, want 5", len(samples))
+	if len(samples) != 6+8 {
+		t.Fatalf("%d samples, want 14", len(samples))
 	}
 	for _, s := range samples {
 		if s.Error != "" {
 			t.Errorf("%s: %s", s.Row.Name, s.Error)
 			continue
 		}
-		if s.User+s.System <= 0 || s.PeakRSS == 0 || s.Rep != 1 || s.MTU != 1280 || s.Gateway != wireguardGo {
+		if s.User+s.System <= 0 && s.Row.Kind != report.Ceiling || s.PeakRSS == 0 || s.Rep != 1 || s.MTU != 1280 {
 			t.Errorf("%s: not sampled: %+v", s.Row.Name, s)
 		}
-		if s.Row.Kind != report.Ping && (s.Cost() <= 0 || s.Rate() <= 0) {
+		if beside := strings.HasSuffix(s.Gateway, tayga); beside != (s.Translator > 0) {
+			t.Errorf("%s with %s: the translator took %v s", s.Row.Name, s.Gateway, s.Translator)
+		}
+		if s.Row.Kind != report.Ping && (s.Cost() <= 0 && s.Row.Kind != report.Ceiling || s.Rate() <= 0) {
 			t.Errorf("%s: no traffic: %+v", s.Row.Name, s)
 		}
 		if s.Row.Kind == report.Ping && (s.PingP50 <= 0 || s.PingP99 < s.PingP50) {
@@ -61,14 +69,15 @@ func TestEveryKindOfRowIsMeasured(t *testing.T) {
 }
 
 func TestFailedGatewayFailsEveryRowAloud(t *testing.T) {
-	broken := topology.Command{Name: "broken", Argv: []string{"false"}}
+	broken := topology.Command{Name: firelane, Argv: []string{"false"}}
+	every := regexp.MustCompile("")
 	p := &plan{
 		gateways: []topology.Command{broken}, tcpClient: broken, udpClient: broken,
-		rows: allRows(), mtus: []int{1280}, reps: 1, knobs: knobs{length: time.Second}, progress: t.Output(),
+		rows: allRows(), stations: stationsFor(every, map[string]topology.Command{firelane: broken, wireguardGo: broken}), mtus: []int{1280}, reps: 1, knobs: knobs{length: time.Second}, progress: t.Output(),
 	}
 	samples := p.run(t.Context())
-	if len(samples) != len(allRows()) {
-		t.Errorf("%d samples, want %d", len(samples), len(allRows()))
+	if want := len(allRows()) + len(legs(every)); len(samples) != want {
+		t.Errorf("%d samples, want %d", len(samples), want)
 	}
 	if slices.ContainsFunc(samples, func(s report.Sample) bool { return s.Error == "" }) {
 		t.Error("a row without gateway counts as measured")
@@ -87,8 +96,9 @@ func TestWakeupIsMeasuredOnTwoCores(t *testing.T) {
 
 func TestRowNamesAreUnique(t *testing.T) {
 	seen := map[string]bool{}
-	for _, r := range allRows() {
-		if seen[r.Name] {
+	for _, r := range append(allRows(), legs(regexp.MustCompile(""))...) {
+		// The same row by the same way is there for each gateway that it compares.
+		if r.Way != report.NAT64 && seen[r.Name] {
 			t.Errorf("two rows are called %s", r.Name)
 		}
 		seen[r.Name] = true

@@ -18,7 +18,7 @@ type reading struct {
 }
 
 // watch takes a reading. The test's own part is this process, its children that have ended, and
-// both ends of the tunnel, which live on.
+// both ends of the tunnel and a translator, which live on.
 func watch(n *topology.Network) (reading, error) {
 	r := reading{at: time.Now()}
 	var err error
@@ -32,14 +32,12 @@ func watch(n *topology.Network) (reading, error) {
 		}
 		r.own += time.Duration(u.Utime.Nano() + u.Stime.Nano())
 	}
-	for _, h := range []topology.Host{topology.Gateway, topology.Client} {
-		if p := n.Tunnel(h); p != nil {
-			u, err := sample.Read(p.PID())
-			if err != nil {
-				return r, err
-			}
-			r.own += u.CPU
+	for _, p := range []*topology.Process{n.Tunnel(topology.Gateway), n.Tunnel(topology.Client), n.Translator()} {
+		u, err := read(p)
+		if err != nil {
+			return r, err
 		}
+		r.own += u.CPU
 	}
 	return r, nil
 }

@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -105,7 +106,8 @@ func parse(args []string) (*options, error) {
 
 // recordable refuses to record less than a whole run: later runs could not be compared with it.
 func (o *options) recordable() error {
-	whole := len(matching(o.rows)) == len(allRows()) && len(o.gateways) == len(contenders) && len(o.mtus) == 2 && o.reps >= 5 && o.memory
+	every := regexp.MustCompile("")
+	whole := len(matching(o.rows)) == len(allRows()) && len(legs(o.rows)) == len(legs(every)) && len(o.gateways) == len(contenders) && len(o.mtus) == 2 && o.reps >= 5 && o.memory
 	if o.record && !whole {
 		return errors.New("-record needs all rows, gateways, MTUs and in-memory benchmarks, and at least 5 repetitions")
 	}
@@ -139,7 +141,8 @@ func (o *options) main(ctx context.Context) error {
 		return err
 	}
 	p := o.plan(built)
-	if len(p.rows) == 0 {
+	r.Translators = translators(ctx, p.stations)
+	if len(p.rows)+len(p.stations) == 0 {
 		return fmt.Errorf("-rows %v matches no row", o.rows)
 	}
 	if o.memory {
@@ -171,7 +174,11 @@ func (o *options) build(ctx context.Context, root string) (map[string]topology.C
 		return nil, err
 	}
 	built := map[string]topology.Command{}
-	for _, c := range append([]contender{o.tcpClient, o.udpClient, singlesClient}, o.gateways...) {
+	needed := append([]contender{o.tcpClient, o.udpClient, singlesClient}, o.gateways...)
+	if o.stationed() {
+		needed = append(needed, contenders...)
+	}
+	for _, c := range needed {
 		if _, ok := built[c.name]; ok {
 			continue
 		}
@@ -185,6 +192,11 @@ func (o *options) build(ctx context.Context, root string) (map[string]topology.C
 	return built, nil
 }
 
+// stationed reports whether rows through policy and translation are measured: they are firelane's.
+func (o *options) stationed() bool {
+	return !o.demo && len(legs(o.rows)) > 0 && slices.ContainsFunc(o.gateways, func(c contender) bool { return c.name == firelane })
+}
+
 func (o *options) plan(built map[string]topology.Command) *plan {
 	p := &plan{
 		tcpClient: built[o.tcpClient.name], udpClient: built[o.udpClient.name], singlesClient: built[singlesClient.name],
@@ -193,6 +205,9 @@ func (o *options) plan(built map[string]topology.Command) *plan {
 	}
 	for _, g := range o.gateways {
 		p.gateways = append(p.gateways, built[g.name])
+	}
+	if o.stationed() {
+		p.stations = stationsFor(o.rows, built)
 	}
 	if o.profile {
 		p.profile = profiler(o.out)

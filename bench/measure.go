@@ -13,7 +13,7 @@ import (
 
 // measure runs one row through a network whose tunnel is up, and samples the gateway around it.
 func measure(ctx context.Context, n *topology.Network, r row, k knobs, s *report.Sample) error {
-	pid := n.Tunnel(topology.Gateway).PID()
+	pid, beside := n.Tunnel(topology.Gateway).PID(), n.Translator()
 	if err := settle(ctx, pid); err != nil {
 		return err
 	}
@@ -24,8 +24,11 @@ func measure(ctx context.Context, n *topology.Network, r row, k knobs, s *report
 	if err != nil {
 		return err
 	}
-	before, err := sample.Read(pid)
-	if err != nil {
+	var before, translated sample.Usage
+	if before, err = sample.Read(pid); err != nil {
+		return err
+	}
+	if translated, err = read(beside); err != nil {
 		return err
 	}
 	if err := r.run(ctx, n, k, s); err != nil {
@@ -35,7 +38,12 @@ func measure(ctx context.Context, n *topology.Network, r row, k knobs, s *report
 	if err != nil {
 		return errors.Join(err, died(n))
 	}
+	end, err := read(beside)
+	if err != nil {
+		return errors.Join(err, died(n))
+	}
 	used := after.Since(before)
+	s.Translator = end.Since(translated).CPU.Seconds()
 	s.User, s.System = used.User.Seconds(), used.System.Seconds()
 	s.Switches = used.Switches
 	s.UDPErrors = report.UDPErrors(used.UDP)
@@ -44,6 +52,14 @@ func measure(ctx context.Context, n *topology.Network, r row, k knobs, s *report
 	}
 	s.PeakRSS, err = sample.PeakRSS(pid)
 	return err
+}
+
+// read is the usage of a process that there may not be.
+func read(p *topology.Process) (sample.Usage, error) {
+	if p == nil {
+		return sample.Usage{}, nil
+	}
+	return sample.Read(p.PID())
 }
 
 // settle waits until the process is idle, so that the work of one row is not charged to the next.
@@ -66,15 +82,21 @@ func settle(ctx context.Context, pid int) error {
 	return err
 }
 
-// died says which end of the tunnel is gone, if one is.
+// died says which end of the tunnel, or its translator, is gone, if one is.
 func died(n *topology.Network) error {
-	for _, h := range []topology.Host{topology.Gateway, topology.Client} {
-		p := n.Tunnel(h)
-		if p == nil {
+	for _, p := range []struct {
+		name string
+		*topology.Process
+	}{
+		{"the gateway's tunnel process", n.Tunnel(topology.Gateway)},
+		{"the client's tunnel process", n.Tunnel(topology.Client)},
+		{"the translator", n.Translator()},
+	} {
+		if p.Process == nil {
 			continue
 		}
 		if ended, err := p.Ended(); ended {
-			return fmt.Errorf("the %v's tunnel process: %w", h, err)
+			return fmt.Errorf("%s: %w", p.name, err)
 		}
 	}
 	return nil

@@ -11,18 +11,28 @@ import (
 	"github.com/firelane/firelane/bench/report"
 )
 
-// stages are the packages whose benchmarks belong in the report.
-var stages = []string{"./fastpath", "./packet", "./bufpool", "./protocol/wireguard/aead"}
+// stages are the packages whose benchmarks belong in the report, and which of them.
+var stages = []struct {
+	benchmarks string
+	pkgs       []string
+}{
+	{".", []string{"./fastpath", "./packet", "./bufpool", "./protocol/wireguard/aead"}},
+	{"^BenchmarkFlow", []string{"./fib"}},
+}
 
 // inMemory runs the Go benchmarks of the stages. With an error come the results of the packages
 // that had none.
-func inMemory(ctx context.Context, root string) ([]report.Benchmark, error) {
-	out, err := goTool(ctx, root, append([]string{"test", "-run", "^$", "-bench", ".", "-benchmem", "-benchtime", "200ms"}, stages...)...)
-	if err != nil {
-		err = fmt.Errorf("%w %s", err, strings.Join(failed.FindAllString(string(out), -1), "; "))
+func inMemory(ctx context.Context, root string) (all []report.Benchmark, err error) {
+	for _, s := range stages {
+		args := append([]string{"test", "-run", "^$", "-bench", s.benchmarks, "-benchmem", "-benchtime", "200ms"}, s.pkgs...)
+		out, failure := goTool(ctx, root, args...)
+		if failure != nil {
+			failure = fmt.Errorf("%w %s", failure, strings.Join(failed.FindAllString(string(out), -1), "; "))
+		}
+		got, parse := report.ParseBenchmarks(bytes.NewReader(out))
+		all, err = append(all, got...), errors.Join(err, failure, parse)
 	}
-	all, parseErr := report.ParseBenchmarks(bytes.NewReader(out))
-	return all, errors.Join(err, parseErr)
+	return all, err
 }
 
 // failed matches the lines in which go test says what went wrong.

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -13,6 +15,8 @@ var programs = []struct{ name, pkg string }{
 	{"iperf3", "iperf3"},
 	{"wg", "wireguard-tools"},
 	{"ping", "iputils-ping"},
+	{"nft", "nftables"},
+	{tayga, tayga},
 }
 
 // prerequisites returns an error that says in one line everything that is missing and how to get it.
@@ -33,4 +37,13 @@ func prerequisites() error {
 		return fmt.Errorf("missing %s: install with `apt-get install %s`", strings.Join(names, ", "), strings.Join(pkgs, " "))
 	}
 	return nil
+}
+
+// packageVersion is the version of an installed Debian package; other systems do not tell.
+func packageVersion(ctx context.Context, name string) string {
+	out, err := exec.CommandContext(ctx, "dpkg-query", "--show", "--showformat", "${Version}", name).Output()
+	if err != nil {
+		return "of unknown version"
+	}
+	return string(bytes.TrimSpace(out)) + " (Debian)"
 }

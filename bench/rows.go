@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/firelane/firelane/bench/load"
@@ -16,7 +17,12 @@ type row struct {
 	report.Row
 	// run puts the load through the network and fills what the load itself tells.
 	run func(ctx context.Context, n *topology.Network, k knobs, s *report.Sample) error
+	// only names the gateway beside which the row is measured; empty for each of them.
+	only string
 }
+
+// besides reports whether the row is measured beside a gateway.
+func (r row) besides(gateway string) bool { return r.only == "" || r.only == gateway }
 
 // knobs are what the command line says about all rows.
 type knobs struct {
@@ -36,21 +42,17 @@ func allRows() []row {
 		udpRow(bigPayload, 0, false), udpRow(bigPayload, 0, true),
 		udpRow(smallPayload, 0, false), udpRow(smallPayload, 0, true),
 		unbatched(udpRow(bigPayload, pacedPackets, false)), udpRow(bigPayload, pacedPackets, true),
-		singly(udpRow(bigPayload, 0, false)), singly(udpRow(smallPayload, 0, false)),
+		singlesRow(bigPayload, 0, false), singlesRow(smallPayload, 0, false),
 		sealedRow(bigPayload, false), sealedRow(bigPayload, true),
 		sealedRow(smallPayload, false), sealedRow(smallPayload, true),
+		ceilingRow(bigPayload, udpRow), ceilingRow(smallPayload, udpRow),
+		ceilingRow(bigPayload, singlesRow), ceilingRow(smallPayload, singlesRow),
 	)
 }
 
 // matching are the rows whose name matches.
 func matching(re *regexp.Regexp) []row {
-	var rows []row
-	for _, r := range allRows() {
-		if re.MatchString(r.Name) {
-			rows = append(rows, r)
-		}
-	}
-	return rows
+	return slices.DeleteFunc(allRows(), func(r row) bool { return !re.MatchString(r.Name) })
 }
 
 func tcpRow(streams, rate int, down bool) row {
@@ -63,8 +65,14 @@ func tcpRow(streams, rate int, down bool) row {
 	if r.Paced {
 		r.Name, r.Title = "tcp-1g-"+dir, "TCP "+dir+", paced 1 Gbit/s"
 	}
+	return tcpLoad(r, load.TCP{Down: down, Streams: streams, Rate: rate})
+}
+
+// tcpLoad is the row r with the load t, which the knobs complete.
+func tcpLoad(r report.Row, t load.TCP) row {
 	return row{Row: r, run: func(ctx context.Context, n *topology.Network, k knobs, s *report.Sample) error {
-		got, err := load.TCP{Down: down, Streams: streams, Rate: rate, Length: k.length}.Run(ctx, n)
+		t.Length = k.length
+		got, err := t.Run(ctx, n)
 		s.Bytes, s.Seconds, s.Retransmits = got.Bytes, got.Seconds, got.Retransmits
 		return err
 	}}
@@ -115,12 +123,25 @@ func unbatched(r row) row {
 	return r
 }
 
-// singly is the same row from a client that sends datagrams one by one.
-func singly(r row) row {
+// singlesRow is the same row as udpRow from a client that sends datagrams one by one.
+func singlesRow(payload, rate int, down bool) row {
+	r := udpRow(payload, rate, down)
 	r.Name += "-singles"
 	r.Title += ", singly"
 	r.Singles = true
 	return r
+}
+
+// ceilingRow measures what the client alone puts on the wire in a saturating row up. No gateway
+// has a part in it, so it is measured beside one of them only.
+func ceilingRow(payload int, like func(payload, rate int, down bool) row) row {
+	r := like(payload, 0, false).Row
+	r.Name, r.Kind = report.CeilingPrefix+r.Name, report.Ceiling
+	return row{Row: r, only: firelane, run: func(ctx context.Context, n *topology.Network, k knobs, s *report.Sample) error {
+		got, err := load.Ceiling{Payload: payload, Burst: k.burst, Length: k.length}.Run(ctx, n)
+		s.Packets, s.SentPackets, s.Seconds, s.SenderCPU = got.Messages, got.Sent.Packets, got.Sent.Seconds, got.Sent.CPU
+		return err
+	}}
 }
 
 func pingRow() row {

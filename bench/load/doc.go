@@ -17,6 +17,9 @@
 // processor. The sender hands over trains, which its own kernel cuts up before they reach the
 // gateway, one by one, as from a network (topology.Network.Singly).
 //
+// Ceiling: saturating up, and the gateway's kernel drops and counts the client's messages as they
+// come off the wire, which is the most that any gateway could deliver.
+//
 // Every datagram carries the number of its run, a sequence number and the time it was sent.
 // All hosts share one machine and so one clock, which makes transit times exact.
 package load

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -20,6 +21,9 @@ type TCP struct {
 	Rate int
 	// Length is how long to send, in whole seconds.
 	Length time.Duration
+	// To is the address of the server that the client connects to; none for the server's own
+	// IPv4 address.
+	To netip.Addr
 }
 
 // TCPResult is what came of it.
@@ -33,16 +37,16 @@ type TCPResult struct {
 
 // Run transfers through the network.
 func (t TCP) Run(ctx context.Context, n *topology.Network) (TCPResult, error) {
-	server, err := n.Start(topology.Server, topology.Spec{Argv: []string{"iperf3", "-s", "-1", "-p", strconv.Itoa(tcpPort)}})
+	listener, err := n.Start(topology.Server, topology.Spec{Argv: []string{"iperf3", "-s", "-1", "-p", strconv.Itoa(tcpPort)}})
 	if err != nil {
 		return TCPResult{}, err
 	}
-	defer server.Stop()
-	if err := server.AwaitPort(ctx, "tcp", tcpPort); err != nil {
+	defer listener.Stop()
+	if err := listener.AwaitPort(ctx, "tcp", tcpPort); err != nil {
 		return TCPResult{}, err
 	}
 	argv := []string{
-		"iperf3", "-J", "-c", topology.ServerLAN.V4.Addr().String(), "-p", strconv.Itoa(tcpPort),
+		"iperf3", "-J", "-c", server(t.To).String(), "-p", strconv.Itoa(tcpPort),
 		"-t", strconv.Itoa(int(t.Length.Seconds())), "-P", strconv.Itoa(t.Streams),
 	}
 	if t.Down {
@@ -87,6 +91,14 @@ func parseIperf(b []byte) (TCPResult, error) {
 		return r, fmt.Errorf("iperf3: nothing arrived")
 	}
 	return r, nil
+}
+
+// server is to, or the server's own IPv4 address.
+func server(to netip.Addr) netip.Addr {
+	if to.IsValid() {
+		return to
+	}
+	return topology.ServerLAN.V4.Addr()
 }
 
 const (

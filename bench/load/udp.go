@@ -33,6 +33,10 @@ type UDP struct {
 	// as much of the machine as possible, sender and sink then share one processor and the
 	// sender's kernel cuts trains up into packets. It saturates.
 	Sealed bool
+	// To is the address of the server that the client sends to; none for the server's own IPv4
+	// address. The sink listens at that one, unless To is the server's own IPv6 address. For
+	// streams up that are not sealed.
+	To netip.Addr
 }
 
 // UDPResult is what came of it.
@@ -85,7 +89,10 @@ func (u UDP) Run(ctx context.Context, n *topology.Network) (r UDPResult, err err
 
 // programs are this program again, as sender and as sink.
 func (u UDP) programs(n *topology.Network, self string) (sender, sink topology.Spec) {
-	to, at := topology.ServerLAN.V4.Addr(), topology.ServerLAN.V4.Addr()
+	to, at := server(u.To), topology.ServerLAN.V4.Addr()
+	if to == topology.ServerLAN.V6.Addr() {
+		at = to
+	}
 	switch {
 	case u.Down && u.Sealed:
 		to, at = topology.EndpointInner.V4.Addr(), netip.IPv4Unspecified()

@@ -18,6 +18,9 @@ type Floor struct {
 	// Aim is what the project hopes for beyond the promise; empty for none.
 	Aim string
 	Met bool
+	// Possible is the most that could be measured here, whatever the gateway; 0 if that is
+	// not known.
+	Possible float64
 }
 
 // floor is how a Floor is judged.
@@ -42,7 +45,7 @@ func (r *Run) Floors(mtu int, subject string) []Floor {
 			if !ok {
 				continue
 			}
-			j := Floor{Name: f.name, Rival: g.Name, Got: got}
+			j := Floor{Name: f.name, Rival: g.Name, Got: got, Possible: r.possible(f, mtu, subject, g.Name)}
 			if limit, ok := f.most[g.Name]; ok {
 				j.Want, j.Met = fmt.Sprintf("≤ %.2f", limit), got <= limit
 			} else if limit, ok := f.least[g.Name]; ok {
@@ -56,7 +59,7 @@ func (r *Run) Floors(mtu int, subject string) []Floor {
 			out = append(out, j)
 		}
 	}
-	return append(out, r.absolute(mtu, subject)...)
+	return slices.Concat(out, r.wayFloors(mtu, subject), r.absolute(mtu, subject))
 }
 
 // rivals are the other gateways, or none in a run without the subject.
@@ -132,7 +135,7 @@ var floors = []floor{
 		figure: Sample.Rate, combine: slices.Min[[]float64], least: both(4, 4),
 	},
 	{
-		name: "UDP delivered, saturating and 64 bytes, up singly, worst row", rows: func(r Row) bool { return r.Singles && !r.Paced },
+		name: "UDP delivered, saturating and 64 bytes, up singly, worst row", rows: func(r Row) bool { return r.Kind == UDP && r.Singles && !r.Paced },
 		figure: Sample.Rate, combine: slices.Min[[]float64], least: both(4, 4),
 	},
 	{

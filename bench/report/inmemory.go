@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"io"
 	"math"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -63,6 +64,33 @@ func (b Benchmark) metric(unit string) (float64, bool) {
 	}
 	return 0, false
 }
+
+// memoryFloors judges what is promised about the cost of policy in memory: the worst of
+// BenchmarkPolicyCost over numbers of flows, for packets that come in runs of 32.
+func (r *Run) memoryFloors() []Floor {
+	var out []Floor
+	for _, f := range []struct {
+		name, unit string
+		most       float64
+	}{
+		{"filter and NAT, packets in runs of 32", "nat/plain", 1.15},
+		{"filter and NAT64, packets in runs of 32", "nat64/plain", 1.25},
+	} {
+		var ratios []float64
+		for _, b := range r.InMemory {
+			if v, ok := b.metric(f.unit); ok && policyRun.MatchString(b.Name) {
+				ratios = append(ratios, v)
+			}
+		}
+		if len(ratios) > 0 {
+			out = append(out, atMost(Floor{Name: f.name, Rival: Subject + ", plain", Got: slices.Max(ratios)}, f.most))
+		}
+	}
+	return out
+}
+
+// policyRun matches the names of these benchmarks, which the number of processors ends.
+var policyRun = regexp.MustCompile(`^PolicyCost/.*run=32(-\d+)?$`)
 
 // inMemory writes the benchmarks by package, with a column for each unit that occurs in it.
 func (d *document) inMemory() {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"time"
 )
@@ -17,12 +18,15 @@ func (r *Run) Markdown(w io.Writer, baseline *Run, chart string) error {
 	d := &document{run: r, base: baseline}
 	d.head(chart)
 	for _, mtu := range r.mtus() {
-		d.floors(mtu)
+		d.promises(fmt.Sprintf("MTU %d", mtu), fmt.Sprintf("%s divided by the rival, medians.", Subject), r.Floors(mtu, Subject))
 	}
+	d.promises("in memory", "Time per packet of the worst case, divided by that of the same packets without policy.", r.memoryFloors())
 	for _, mtu := range r.mtus() {
 		d.tcp(mtu)
 		d.udp(mtu)
+		d.ceilings(mtu)
 		d.ping(mtu)
+		d.ways(mtu)
 	}
 	d.failures()
 	d.inMemory()
@@ -58,7 +62,7 @@ func (d *document) head(chart string) {
 	d.line("Measured %s on %s, %d cores, Linux %s, %s.", r.Date.UTC().Format("2006-01-02 15:04 UTC"), r.Machine.CPU, r.Machine.Cores, r.Machine.Kernel, r.Machine.Go)
 	d.line("Client – gateway – server in three network namespaces of this machine; all of them share its cores.")
 	d.line("Gateways alternate within each of %d repetitions of %d s per row; figures are medians, with the least and the greatest value in brackets.", r.Reps, r.Seconds)
-	d.line("CPU is that of the gateway's process alone. GB are 10⁹ bytes of payload delivered. The tunnel's other end is %s for TCP and ping and %s for UDP, whatever the gateway.", r.TCPClient, r.UDPClient)
+	d.line("CPU is that of the gateway's process alone, or of its two processes where tayga translates. GB are 10⁹ bytes of payload delivered. The tunnel's other end is %s for TCP and ping and %s for UDP, whatever the gateway.", r.TCPClient, r.UDPClient)
 	d.line("Saturating UDP senders hand over %d packets in one sendmmsg, paced ones 1; packets reach the gateway one by one. In sealed rows the generator is the tunnel's other end itself, and shares one processor with the sink: the gateway is what saturates.", r.Burst)
 	if e := spread(r.each(func(s Sample) float64 { return 100 * s.Elsewhere })); e.N > 0 {
 		d.line("Work outside the test (other processes, kernel threads, the hypervisor) took %.0f %% of the machine, median of all measurements, %.0f %% in the worst.", e.Median, e.Max)
@@ -71,7 +75,7 @@ func (d *document) head(chart string) {
 		d.line("\n**The in-memory benchmarks failed:** %s", r.InMemoryError)
 	}
 	d.line("\n| gateway | version |\n|---|---|")
-	for _, g := range r.Gateways {
+	for _, g := range slices.Concat(r.Gateways, r.Translators) {
 		d.row(g.Name, g.Version)
 	}
 	if chart != "" {
@@ -83,18 +87,24 @@ func (d *document) head(chart string) {
 	}
 }
 
-func (d *document) floors(mtu int) {
-	all := d.run.Floors(mtu, Subject)
+// promises writes what is said of promises about one subject.
+func (d *document) promises(about, note string, all []Floor) {
 	if len(all) == 0 {
 		return
 	}
-	d.line("\n## Promises, MTU %d\n", mtu)
-	d.line("%s divided by the rival, medians.", Subject)
+	d.line("\n## Promises, %s\n", about)
+	d.line("%s", note)
+	if slices.ContainsFunc(all, func(f Floor) bool { return !f.Met && f.Possible > 0 }) {
+		d.line("What is *possible* is the most that any gateway could show on this machine, see what the client alone puts on the wire.")
+	}
 	d.table("promise", "rival", "measured", "promised", "aim", "")
 	for _, f := range all {
 		verdict := "met"
 		if !f.Met {
 			verdict = "**not met**"
+			if f.Possible > 0 {
+				verdict += fmt.Sprintf(", at most %.2f possible here", f.Possible)
+			}
 		}
 		d.row(f.Name, orDash(f.Rival), number(f.Got, 2), f.Want, orDash(f.Aim), verdict)
 	}
@@ -187,7 +197,12 @@ func (d *document) spread(f figure, row string, mtu int, gateway string, digits 
 	if s.N == 0 {
 		return "failed"
 	}
-	if s.N == 1 {
+	return d.format(s, digits)
+}
+
+// format writes a median, and the extremes of more than one value.
+func (d *document) format(s Spread, digits int) string {
+	if s.N < 2 {
 		return number(s.Median, digits)
 	}
 	return fmt.Sprintf("%s [%s – %s]", number(s.Median, digits), number(s.Min, digits), number(s.Max, digits))

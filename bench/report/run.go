@@ -17,6 +17,9 @@ type Run struct {
 	Burst int
 	// Gateways in the order they alternated; the first one's ratios to the others are reported.
 	Gateways []Version
+	// Translators are gateways of which a translator in a process of its own is a part. They have
+	// rows by way of NAT64 only.
+	Translators []Version `json:",omitempty"`
 	// TCPClient and UDPClient are what the tunnel's other end was, for every gateway.
 	TCPClient, UDPClient string
 	// Wakeup is what waking a thread costs on this machine.
@@ -53,6 +56,26 @@ const (
 	TCP  Kind = "tcp"
 	UDP  Kind = "udp"
 	Ping Kind = "ping"
+	// Ceiling is what the client alone puts on the wire, whatever the gateway: its Packets are
+	// WireGuard data messages, one for each packet.
+	Ceiling Kind = "ceiling"
+)
+
+// CeilingPrefix and the name of a row of UDP make the name of the Ceiling row for the same load.
+const CeilingPrefix = "client-"
+
+// Way says how packets get from the client to the server in rows that compare ways; all others
+// are forwarded as they are, over IPv4. The client's family is the one before a translation.
+type Way string
+
+// The ways.
+const (
+	Plain4 Way = "plain4" // forwarded, over IPv4
+	Plain6 Way = "plain6" // forwarded, over IPv6
+	CIDR   Way = "cidr"   // a grant of the network with a filter, over IPv4
+	NAT    Way = "nat"    // a name's proxy address, within IPv4
+	NAT64  Way = "nat64"  // an IPv6 address for an IPv4 server
+	NAT46  Way = "nat46"  // an IPv4 address for an IPv6 server
 )
 
 // Row identifies a row.
@@ -70,6 +93,8 @@ type Row struct {
 	// Sealed: the generator itself is the tunnel's other end, so that the gateway is the only
 	// tunnel at work.
 	Sealed bool `json:",omitempty"`
+	// Way is empty for a row that compares the run's gateways.
+	Way Way `json:",omitempty"`
 }
 
 // Sample is one measurement of one row. Fields that its kind lacks are zero.
@@ -81,8 +106,10 @@ type Sample struct {
 	// Error says why the measurement failed; then nothing below is set.
 	Error string `json:",omitempty"`
 
-	// User and System are CPU seconds of the gateway's process.
+	// User and System are CPU seconds of the gateway's process; Translator are those of one
+	// beside it.
 	User, System float64
+	Translator   float64 `json:",omitempty"`
 	// Seconds is the length of the transfer as its receiver saw it.
 	Seconds float64
 	// Bytes (payload) and Packets (UDP) delivered.
@@ -111,15 +138,18 @@ type Sample struct {
 // UDPErrors are the kernel's counters of UDP datagrams lost at sockets.
 type UDPErrors struct{ In, Rcvbuf, Sndbuf uint64 }
 
-// Cost is the gateway's CPU for the row's unit of work: seconds per GB (10⁹ bytes) of payload
+// Cost is the CPU of the gateway, a translator's included, for the row's unit of work: seconds per GB (10⁹ bytes) of payload
 // delivered, for UDP rows microseconds per packet delivered, and 0 for pings.
-func (s Sample) Cost() float64 { return s.per(s.User + s.System) }
+func (s Sample) Cost() float64 { return s.per(s.User + s.System + s.Translator) }
 
 // UserCost is the part of Cost that the process spent in user mode.
 func (s Sample) UserCost() float64 { return s.per(s.User) }
 
 // SystemCost is the kernel's part of Cost.
 func (s Sample) SystemCost() float64 { return s.per(s.System) }
+
+// TranslatorCost is the part of Cost that went to the translator's process.
+func (s Sample) TranslatorCost() float64 { return s.per(s.Translator) }
 
 func (s Sample) per(cpu float64) float64 {
 	switch s.Row.Kind {
@@ -131,12 +161,13 @@ func (s Sample) per(cpu float64) float64 {
 	return 0
 }
 
-// Rate is what was delivered: Mbit/s of payload for TCP, packets per second for UDP.
+// Rate is what was delivered: Mbit/s of payload for TCP, packets per second for UDP, and for a
+// ceiling what was put on the wire.
 func (s Sample) Rate() float64 {
 	switch s.Row.Kind {
 	case TCP:
 		return float64(s.Bytes) * 8 / 1e6 / s.Seconds
-	case UDP:
+	case UDP, Ceiling:
 		return float64(s.Packets) / s.Seconds
 	}
 	return 0

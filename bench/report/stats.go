@@ -54,8 +54,14 @@ func (r *Run) each(f figure) []float64 {
 	return values
 }
 
-// rows lists the rows of the run at one MTU in the order they were measured.
+// rows lists the rows of the run at one MTU that compare its gateways, in the order they were
+// measured.
 func (r *Run) rows(mtu int) []Row {
+	return slices.DeleteFunc(r.all(mtu), func(row Row) bool { return row.Way != "" || row.Kind == Ceiling })
+}
+
+// all lists all rows of the run at one MTU in the order they were measured.
+func (r *Run) all(mtu int) []Row {
 	var rows []Row
 	for _, s := range r.Samples {
 		if s.MTU == mtu && !slices.ContainsFunc(rows, func(o Row) bool { return o.Name == s.Row.Name }) {

@@ -11,6 +11,10 @@
 // ends, because not every gateway learns its peer's from packets. A second peer of the gateway is
 // the Endpoint, 10.93.0.3 and fd93::3: room for a program on the client that speaks WireGuard itself.
 //
+// A gateway that reads policies finds one in PolicyFile: it grants the server's network, and has
+// proxy addresses, 10.94.0.0/24 and fd94::/64, that stand for the server. StartTranslator puts a
+// NAT64 in a process of its own behind any gateway's tunnel, with the server at fd96::10.92.0.2.
+//
 // Nothing outlives its owner: Close stops every process that was started inside and deletes the
 // namespaces with all they hold; processes are told by the kernel when the owner dies; and New
 // sweeps what an owner that was killed has left. Names carry the owner's pid for that.

@@ -61,6 +61,9 @@ type Network struct {
 	endpoint keyPair
 	tunnels  [hosts]*Process
 	running  []*Process
+	// translator is the one of StartTranslator, files what was written for programs inside.
+	translator *Process
+	files      []string
 }
 
 // New builds the network without tunnel. The caller closes it, also after cancelling ctx.
@@ -86,8 +89,8 @@ func (n *Network) Close() error {
 	for i := len(n.running) - 1; i >= 0; i-- {
 		n.running[i].Stop()
 	}
-	n.running = nil
-	var errs []error
+	n.running, n.translator = nil, nil
+	errs := []error{n.removeFiles()}
 	for h := range hosts {
 		if n.links[h] != nil {
 			n.links[h].Close()
@@ -135,7 +138,8 @@ func (n *Network) build() error {
 
 func (n *Network) name(h Host) string { return prefix + n.id + "-" + h.String() }
 
-// makeNamespace creates the named namespace of h, with loopback up and forwarding on.
+// makeNamespace creates the named namespace of h, with loopback up, forwarding on and
+// no duplicate address detection.
 func (n *Network) makeNamespace(h Host) error {
 	err := onThread(func() error {
 		ns, err := netns.NewNamed(n.name(h)) // and enters it
@@ -143,8 +147,12 @@ func (n *Network) makeNamespace(h Host) error {
 			return fmt.Errorf("create namespace %s: %w", n.name(h), err)
 		}
 		n.ns[h] = ns
-		for _, f := range []string{"ipv4/ip_forward", "ipv6/conf/all/forwarding"} {
-			if err := os.WriteFile("/proc/sys/net/"+f, []byte("1"), 0); err != nil {
+		for f, v := range map[string]string{
+			"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1",
+			// While a link-local address is on trial, a router asks for no neighbour.
+			"ipv6/conf/default/dad_transmits": "0",
+		} {
+			if err := os.WriteFile("/proc/sys/net/"+f, []byte(v), 0); err != nil {
 				return err
 			}
 		}

@@ -14,13 +14,14 @@ import (
 	"github.com/vishvananda/netns"
 )
 
-// leftovers are the namespaces and sockets on this machine that carry the pid.
+// leftovers are the namespaces, sockets and files on this machine that carry the pid.
 func leftovers(t *testing.T, pid int) []string {
 	t.Helper()
 	var all []string
 	for _, pattern := range []string{
 		filepath.Join(namespaceDir, fmt.Sprintf("%s%d-*", prefix, pid)),
 		filepath.Join(socketDir, fmt.Sprintf("fl[gc]%dx*", pid)),
+		filepath.Join(fileDir, fmt.Sprintf("%s%d-*", prefix, pid)),
 	} {
 		found, err := filepath.Glob(pattern)
 		if err != nil {
@@ -46,6 +47,16 @@ func newNetwork(t *testing.T, cfg Config) *Network {
 		}
 	})
 	return n
+}
+
+// build builds a program for the test.
+func build(t *testing.T, pkg string) string {
+	t.Helper()
+	bin := filepath.Join(t.TempDir(), filepath.Base(pkg))
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin, pkg).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return bin
 }
 
 func ping(t *testing.T, n *Network, from Host, to string) {
@@ -76,11 +87,7 @@ func TestNetworkConnectsNeighboursAndLeavesNothing(t *testing.T) {
 }
 
 func TestTunnelCarriesBothFamiliesOverEither(t *testing.T) {
-	bin := filepath.Join(t.TempDir(), "wireguard-go")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "golang.zx2c4.com/wireguard").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	wg := Command{Name: "wireguard-go", Argv: []string{bin}}
+	wg := Command{Name: "wireguard-go", Argv: []string{build(t, "golang.zx2c4.com/wireguard")}}
 	for name, outer6 := range map[string]bool{"over IPv4": false, "over IPv6": true} {
 		t.Run(name, func(t *testing.T) { testTunnel(t, wg, outer6) })
 	}
@@ -93,7 +100,7 @@ func testTunnel(t *testing.T, wg Command, outer6 bool) {
 			t.Fatal(err)
 		}
 	}
-	if err := n.Await(t.Context()); err != nil {
+	if err := n.Await(t.Context(), ServerLAN.V4.Addr()); err != nil {
 		t.Fatal(err)
 	}
 	ping(t, n, Client, ServerLAN.V6.Addr().String())
@@ -127,6 +134,9 @@ func TestSweepTakesOnlyWhatTheDeadHaveLeft(t *testing.T) {
 		return ns.Close()
 	})
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(fileDir, fmt.Sprintf("%s%d-1-policy.json", prefix, dead.Process.Pid)), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := Sweep(); err != nil {

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Sweep deletes the namespaces and sockets of owners that died without closing their network.
+// Sweep deletes the namespaces, sockets and files of owners that died without closing their network.
 func Sweep() error {
 	var errs []error
 	names, err := filepath.Glob(filepath.Join(namespaceDir, prefix+"*"))
@@ -30,6 +30,13 @@ func Sweep() error {
 	errs = append(errs, err)
 	for _, path := range sockets {
 		if orphaned(socketName, filepath.Base(path)) {
+			errs = append(errs, os.Remove(path))
+		}
+	}
+	files, err := filepath.Glob(filepath.Join(fileDir, prefix+"*"))
+	errs = append(errs, err)
+	for _, path := range files {
+		if orphaned(fileName, filepath.Base(path)) {
 			errs = append(errs, os.Remove(path))
 		}
 	}
@@ -70,6 +77,7 @@ func killInside(path string) {
 
 var (
 	namespaceName = regexp.MustCompile(`^` + prefix + `(\d+)-\d+-\w+$`)
+	fileName      = regexp.MustCompile(`^` + prefix + `(\d+)-\d+-[\w.]+$`)
 	socketName    = regexp.MustCompile(`^fl[gc](\d+)x\d+\.sock$`)
 )
 

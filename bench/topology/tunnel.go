@@ -12,10 +12,9 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
-
-	"github.com/vishvananda/netlink"
 )
 
 // Command is a program with the habits of wireguard-go: called as Argv… -f IFNAME it makes the
@@ -63,17 +62,17 @@ func (n *Network) Interface(h Host) string {
 	return "fl" + h.String()[:1] + strings.Replace(n.id, "-", "x", 1)
 }
 
-// Await pings the server from the client until an answer comes through the tunnel.
-func (n *Network) Await(ctx context.Context) error {
+// Await pings an address from the client until an answer comes through the tunnel.
+func (n *Network) Await(ctx context.Context, to netip.Addr) error {
 	ctx, cancel := context.WithTimeout(ctx, tunnelUpTime)
 	defer cancel()
 	var last error
 	for ctx.Err() == nil {
-		if _, last = n.Run(ctx, Client, nil, "ping", "-n", "-q", "-c", "1", "-W", "1", ServerLAN.V4.Addr().String()); last == nil {
+		if _, last = n.Run(ctx, Client, nil, "ping", "-n", "-q", "-c", "1", "-W", "1", to.String()); last == nil {
 			return nil
 		}
 	}
-	return fmt.Errorf("no answer through the tunnel within %v: %w", tunnelUpTime, last)
+	return fmt.Errorf("no answer of %v through the tunnel within %v: %w", to, tunnelUpTime, last)
 }
 
 func (n *Network) configure(ctx context.Context, h Host, p *Process) error {
@@ -94,13 +93,13 @@ func (n *Network) configure(ctx context.Context, h Host, p *Process) error {
 	if err != nil {
 		return err
 	}
-	for _, lan := range []netip.Prefix{ServerLAN.V4.Masked(), ServerLAN.V6.Masked()} {
-		to := &net.IPNet{IP: lan.Addr().AsSlice(), Mask: net.CIDRMask(lan.Bits(), lan.Addr().BitLen())}
-		if err := n.links[h].RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Dst: to}); err != nil {
-			return fmt.Errorf("route %v through the tunnel: %w", lan, err)
-		}
-	}
-	return nil
+	return n.routeTo(h, l, behindGateway...)
+}
+
+// behindGateway are the networks that the client reaches through the tunnel: the server's, and
+// those that a gateway or translator makes the server's of.
+var behindGateway = []netip.Prefix{
+	ServerLAN.V4.Masked(), ServerLAN.V6.Masked(), Proxies.V4.Masked(), Proxies.V6.Masked(), translatePrefix,
 }
 
 // wgConfig is the configuration of h for wg(8) setconf.
@@ -115,7 +114,7 @@ func (n *Network) wgConfig(h Host) string {
 	}
 	if h == Client {
 		peer(n.keys[Gateway].public, n.at(GatewayOuter, port(Gateway)),
-			GatewayInner.V4.Masked(), GatewayInner.V6.Masked(), ServerLAN.V4.Masked(), ServerLAN.V6.Masked())
+			slices.Concat(behindGateway, []netip.Prefix{GatewayInner.V4.Masked(), GatewayInner.V6.Masked()})...)
 		return b.String()
 	}
 	peer(n.keys[Client].public, n.at(ClientOuter, port(Client)), host(ClientInner.V4), host(ClientInner.V6))
