@@ -45,8 +45,9 @@ type rings struct {
 
 // admission is the last decision about an inner source, kept for the packets that follow.
 type admission struct {
-	peer *fib.Peer
-	src  netip.Addr
+	peer   *fib.Peer
+	policy *fib.Policy
+	src    netip.Addr
 }
 
 // NewDecap returns the decap loop's steps for batches of up to trains trains. lane is the
@@ -251,17 +252,20 @@ func (d *Decap) deliver(p *fib.Peer, policy *fib.Policy, ecn uint8, m []byte, no
 // owned reports whether the packet's source is the peer's own: one of its tunnel addresses if it
 // has a policy, else of its allowed IPs.
 func (d *Decap) owned(p *fib.Peer, policy *fib.Policy) bool {
-	if policy != nil {
-		return policy.Owns(d.info.Src)
-	}
-	if d.admitted.peer == p && d.admitted.src == d.info.Src {
+	a := &d.admitted
+	if a.peer == p && a.policy == policy && a.src == d.info.Src {
 		return true
 	}
-	if d.table.PeerByAddr(d.info.Src) != p {
-		return false
+	own := false
+	if policy != nil {
+		own = policy.Owns(d.info.Src)
+	} else {
+		own = d.table.PeerByAddr(d.info.Src) == p
 	}
-	d.admitted = admission{peer: p, src: d.info.Src}
-	return true
+	if own {
+		d.admitted = admission{peer: p, policy: policy, src: d.info.Src}
+	}
+	return own
 }
 
 // refuseForeign drops a packet whose source is not the peer's own. A client is told so, as of any

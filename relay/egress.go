@@ -161,6 +161,7 @@ func (e *egress) flush() {
 		for at := x.first; at != noGather; at = e.out[at].next {
 			e.out[at].store = e.out[at].Pieces // where it has grown to
 			e.list = append(e.list, &e.out[at].Gather)
+			e.counts.sizes.count(&e.out[at])
 		}
 		x.busy = false
 		e.send(x, &patience)

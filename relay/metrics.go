@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/firelane/firelane/internal/observe"
+	"github.com/firelane/firelane/internal/udp"
 )
 
 // Metrics returns every number of the relay for Prometheus. Names are those of OpenTelemetry as
@@ -21,11 +22,17 @@ func (r *Relay) Metrics() (all []observe.Metric) {
 		all = append(all, observe.Metric{Name: "relay_carried_total", Help: "What the workers did.",
 			Label: "figure", LabelValue: Measure(m).String(), Value: n})
 	}
+	all = append(all, sizeMetric(&traffic))
 	listening := make(map[string]uint64)
 	for _, s := range r.Listening() {
 		addFields(listening, s)
 	}
-	all = appendFields(all, "relay_listening_socket_total", "What the sockets of the listening port counted.", listening)
+	for _, s := range []*udp.Socket{r.out4, r.out6} {
+		if s != nil {
+			addFields(listening, s.Stats())
+		}
+	}
+	all = appendFields(all, "relay_listening_socket_total", "What the sockets of the listening port counted, control's own included.", listening)
 	all = append(all, observe.KernelUDP("relay_kernel_udp_total")...)
 	return append(all, r.limits.metrics()...)
 }

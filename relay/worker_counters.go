@@ -105,6 +105,7 @@ func (m Measure) String() string {
 type workerCounters struct {
 	drops    [numDrops]atomic.Uint64
 	measures [numMeasures]atomic.Uint64
+	sizes    sizeCounts
 }
 
 func (c *workerCounters) drop(d Drop, n int) {
@@ -119,6 +120,9 @@ func (c *workerCounters) add(m Measure, n int) {
 type Traffic struct {
 	Drops    [numDrops]uint64
 	Measures [numMeasures]uint64
+	// Sizes counts relayed payloads by size: bucket i those of up to 100·(i+1) bytes and more
+	// than the bucket before, the last one all that are longer.
+	Sizes [numSizes]uint64
 }
 
 func (t *Traffic) add(c *workerCounters) {
@@ -127,5 +131,8 @@ func (t *Traffic) add(c *workerCounters) {
 	}
 	for i := range t.Measures {
 		t.Measures[i] += c.measures[i].Load()
+	}
+	for i := range t.Sizes {
+		t.Sizes[i] += c.sizes[i].Load()
 	}
 }
