@@ -65,6 +65,8 @@ type GrantsConfig struct {
 	Base PolicyBase
 	// Addr4 and Addr6 are the client's tunnel addresses; the zero Addr for none of a family.
 	Addr4, Addr6 netip.Addr
+	// Epoch counts how often the client's names were dropped before, see fib.PolicySpec.
+	Epoch uint64
 	// Start is when the machine was started. Authorizations end on whole seconds from then, so
 	// that all clients' expiries need one wake-up a second at most.
 	Start time.Time
@@ -227,11 +229,11 @@ func (g *Grants) nextEnd() time.Time {
 // Drain appends the changes to publish, and takes them as done. However many authorizations
 // came since the last Drain, the policy is compiled once.
 func (g *Grants) Drain(changes []fib.Change) []fib.Change {
-	if g.reset {
-		changes = append(changes, fib.ResetFlows{Peer: g.cfg.Peer})
-	}
 	if g.dirty {
 		changes = append(changes, fib.SetPolicy{Peer: g.cfg.Peer, Policy: fib.NewPolicy(g.spec())})
+	}
+	if g.reset {
+		changes = append(changes, fib.ResetFlows{Peer: g.cfg.Peer, Epoch: g.cfg.Epoch})
 	}
 	g.dirty, g.reset = false, false
 	return changes

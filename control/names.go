@@ -107,6 +107,7 @@ func (g *Grants) renumbered(domain string, proxies []netip.Addr) {
 	for _, proxy := range proxies {
 		if n := g.names[proxy]; n != nil && n.domain != domain {
 			clear(g.names)
+			g.cfg.Epoch++
 			g.dirty, g.reset = true, true
 			return
 		}

@@ -136,7 +136,7 @@ func TestAClientThatRenumbersStartsAnew(t *testing.T) {
 	h.expect("all names are gone", "100.96.0.2", fib.ReplyProhibited)
 }
 
-func TestFlowsAreDroppedBeforeThePolicyChanges(t *testing.T) {
+func TestFlowsAreDroppedOnceThePolicyHasChanged(t *testing.T) {
 	h := newGrantee(t, PolicyBase{})
 	h.authorize(dnsResource(t, "a", "*.example.com"))
 	h.assign("a", "one.example.com", "100.96.0.1", "192.0.2.1")
@@ -145,8 +145,11 @@ func TestFlowsAreDroppedBeforeThePolicyChanges(t *testing.T) {
 	if len(changes) != 2 {
 		t.Fatalf("%d changes", len(changes))
 	}
-	if c, ok := changes[0].(fib.ResetFlows); !ok || c.Peer != h.peer {
-		t.Errorf("first is %T", changes[0])
+	// In this order: a worker that still has the old policy begins no flow after the reset.
+	policy, first := changes[0].(fib.SetPolicy)
+	reset, second := changes[1].(fib.ResetFlows)
+	if !first || !second || reset.Peer != h.peer || reset.Epoch != 1 || policy.Policy.Epoch() != 1 {
+		t.Errorf("%T, %+v", changes[0], changes[1])
 	}
 }
 

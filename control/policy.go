@@ -159,7 +159,7 @@ func (g *Grants) spec() fib.PolicySpec {
 		Client4: g.cfg.Addr4, Client6: g.cfg.Addr6, Gateway4: b.Gateway4, Gateway6: b.Gateway6,
 		TunnelRanges: b.TunnelRanges, ProxyRanges: b.ProxyRanges,
 		Prefix64: b.Prefix64, Stateless: b.Stateless, Fragments: b.Fragments,
-		InternetNoTranslate: true,
+		InternetNoTranslate: true, Epoch: g.cfg.Epoch,
 	}
 	for _, r := range g.resources {
 		switch r.Kind {

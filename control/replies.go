@@ -53,7 +53,7 @@ func makeAnswer(v fib.Verdict, b []byte, mtu int) ([]byte, bool) {
 		return nil, false
 	}
 	var info packet.Info
-	if !packet.Parse(b, &info) {
+	if !packet.ParseCut(b, &info) {
 		return nil, false
 	}
 	return packet.AppendError(nil, b, &info, e)

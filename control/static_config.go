@@ -193,9 +193,9 @@ func (s *Static) remove(p *staticPeer, now time.Time) {
 		s.routes = s.routes.Without(prefix)
 	}
 	s.dropKept(p)
-	s.closeFlows(p)
 	s.change(fib.SetRoutes{Routes: s.routes})
 	s.change(fib.DelPeer{Peer: p.fib})
+	s.closeFlows(p)
 	s.device.RemovePeer(p.wire.PublicKey(), now)
 	s.pump(now) // its sessions are withdrawn while it is still known
 	delete(s.peers, p.wire.PublicKey())

@@ -30,6 +30,7 @@ type staticPeer struct {
 	lastHandshake time.Time
 	kept          [][]byte // oldest first
 	grants        *Grants  // nil unless there are policies
+	epoch         uint64   // of the names in them
 }
 
 // publish makes a new session known to the loops and, if it may be used at once, sends what

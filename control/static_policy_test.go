@@ -37,7 +37,11 @@ var testBase = PolicyBase{TunnelRanges: []netip.Prefix{netip.MustParsePrefix("10
 
 func (h *testNode) hold(clients ...ClientPolicy) {
 	h.net.t.Helper()
-	if err := h.machine.HandlePolicies(&PolicySet{Base: testBase, Clients: clients}, h.net.now); err != nil {
+	set := &PolicySet{Base: testBase, Clients: clients}
+	if err := set.Check(h.net.now); err != nil {
+		h.net.t.Fatalf("policies: %v", err)
+	}
+	if err := h.machine.HandlePolicies(set, h.net.now); err != nil {
 		h.net.t.Fatalf("policies: %v", err)
 	}
 	h.carryOut()
@@ -89,25 +93,22 @@ func TestPeersAreHeldToTheirPolicies(t *testing.T) {
 	}
 }
 
-func TestPoliciesThatAreWrongChangeNothing(t *testing.T) {
-	_, client, gw := pair(t)
-	gw.hold(clientPolicy(t, client))
-	before := gw.fibPeer(client).Policy()
+func TestPoliciesThatAreWrongAreRefused(t *testing.T) {
+	n, client, _ := pair(t)
+	other := clientPolicy(t, n.add())
+	other.Addr4 = client.inner()
 	twice, outside, gone := clientPolicy(t, client), clientPolicy(t, client), clientPolicy(t, client)
 	outside.Addr4 = netip.MustParseAddr("192.0.2.1")
 	gone.Names[0].Resource = "net"
 	for _, set := range []PolicySet{
 		{Base: testBase, Clients: []ClientPolicy{twice, twice}},
+		{Base: testBase, Clients: []ClientPolicy{twice, other}},
 		{Base: testBase, Clients: []ClientPolicy{outside}},
 		{Base: testBase, Clients: []ClientPolicy{gone}},
 		{Base: PolicyBase{Stateless: true}},
 	} {
-		if err := gw.machine.HandlePolicies(&set, gw.net.now); !errors.Is(err, ErrConfig) {
+		if err := set.Check(n.now); !errors.Is(err, ErrConfig) {
 			t.Errorf("accepted, or another error: %v", err)
-		}
-		gw.carryOut()
-		if gw.fibPeer(client).Policy() != before {
-			t.Error("the policy has changed")
 		}
 	}
 }
@@ -169,6 +170,69 @@ func TestFlowsEndWhenAProxyAddressGetsAnotherName(t *testing.T) {
 	gw.hold(renamed)
 	if flows.Len() != 0 {
 		t.Error("flows to another name live on")
+	}
+}
+
+// A proxy address that is taken away in one file and given to another name in the next leads to that
+// name only.
+func TestFlowsEndWhenAProxyAddressIsTakenAway(t *testing.T) {
+	_, client, gw := pair(t)
+	gw.hold(clientPolicy(t, client))
+	flows := gw.fibPeer(client).Flows()
+	begin := func() {
+		flows.Outgoing(packet.ProtoUDP, 4000, netip.MustParseAddr("100.96.0.1"), netip.MustParseAddr("198.51.100.7"), 0, gw.nanos())
+	}
+	begin()
+	gone := clientPolicy(t, client)
+	gone.Names = nil
+	gw.hold(gone)
+	if flows.Len() != 0 {
+		t.Error("flows live on when their name is taken away")
+	}
+	gw.hold(clientPolicy(t, client))
+	begin()
+	gw.hold() // the client is not mentioned at all
+	if flows.Len() != 0 {
+		t.Error("flows live on when their client is no longer mentioned")
+	}
+}
+
+// Flows end over several turns of the driver, so that other work is not kept waiting.
+func TestManyFlowsEndInSmallSteps(t *testing.T) {
+	n, client, gw := pair(t)
+	gw.hold(clientPolicy(t, client))
+	flows := gw.fibPeer(client).Flows()
+	for port := range uint16(11 * fib.ExpireStep) {
+		flows.Outgoing(packet.ProtoUDP, 1+port, netip.MustParseAddr("100.96.0.1"), netip.MustParseAddr("198.51.100.7"), 0, gw.nanos())
+	}
+	n.now = n.now.Add(2 * time.Minute)
+	gw.machine.HandleTimeout(n.now)
+	gw.carryOut()
+	for turn := range 10 {
+		at, ok := gw.machine.NextTimeout()
+		if !ok || at.After(n.now.Add(fib.ExpirePause)) {
+			t.Fatalf("turn %d: nothing is due with %d flows left", turn, flows.Len())
+		}
+		n.now = at
+		before := flows.Len()
+		gw.machine.HandleTimeout(n.now)
+		gw.carryOut()
+		if ended := before - flows.Len(); ended > fib.ExpireStep {
+			t.Fatalf("%d flows ended in one turn", ended)
+		}
+	}
+	if flows.Len() != 0 {
+		t.Errorf("%d flows left", flows.Len())
+	}
+}
+
+// A refused packet that was too long for the way to control is answered all the same.
+func TestRefusedPacketsAreAnsweredByTheirFirstBytes(t *testing.T) {
+	b := tcp(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("203.0.113.5"), 80)
+	b = append(b, make([]byte, 2000)...)
+	b[2], b[3] = byte(len(b)>>8), byte(len(b))
+	if answer, ok := makeAnswer(fib.ReplyProhibited, b[:1536], testMTU); !ok || answer[20] != 3 || answer[21] != 13 {
+		t.Errorf("%v %x", ok, answer)
 	}
 }
 

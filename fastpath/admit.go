@@ -22,7 +22,7 @@ func (d *Decap) admitSuper(o *open, now int64) {
 	flow := d.decide(o.peer, o.policy, &d.info, now)
 	if flow.verdict != fib.Pass {
 		d.refuse(o.peer, flow.verdict, ip, o.count, now)
-		o.refused = true
+		d.withdraw(o)
 		return
 	}
 	switch flow.change {
@@ -31,9 +31,15 @@ func (d *Decap) admitSuper(o *open, now int64) {
 	case changeTranslate:
 		if !d.translate(o, &flow.rewrite) {
 			d.counts.drop(fib.DropUntranslatable, o.count)
-			o.refused = true
+			d.withdraw(o)
 		}
 	}
+}
+
+// withdraw keeps o from the tunnel.
+func (d *Decap) withdraw(o *open) {
+	o.refused = true
+	d.innerBytes -= o.bytes
 }
 
 // decide returns what policy and NAT make of a client's packet: remembered within the batch, else
@@ -60,7 +66,7 @@ func (d *Decap) mapFlow(flow *decision, p *fib.Peer, policy *fib.Policy, target 
 			return fib.DropUntranslatable
 		}
 		var v fib.Verdict
-		srcPort, real, v = p.Flows().Outgoing(proto, info.SrcPort, info.Dst, target.Real, info.TCPFlags, now)
+		srcPort, real, v = p.Flows().OutgoingUnder(policy.Epoch(), proto, info.SrcPort, info.Dst, target.Real, info.TCPFlags, now)
 		if v != fib.Pass {
 			return v
 		}
@@ -112,21 +118,17 @@ const minMTU = 576
 // refuse drops n packets of a peer, and offers the first to control if it is to be answered.
 func (d *Decap) refuse(p *fib.Peer, v fib.Verdict, ip []byte, n int, now int64) {
 	d.counts.drop(v, n)
-	if !v.Answered() {
-		return
+	if v.Answered() {
+		d.punts.refused(&d.counts, p, v, ip, now)
 	}
-	if !p.MayAnswer(now) {
-		d.counts.add(Unanswered, 1)
-		return
-	}
-	d.punts.refused(&d.counts, p, v, ip)
 }
 
-// refused hands a packet that is to be answered to control.
-func (r *rings) refused(counts *Counters, p *fib.Peer, v fib.Verdict, ip []byte) {
+// refused hands a packet that is to be answered to control, if its client's allowance and the ring
+// permit. The packet is counted already, as refused.
+func (r *rings) refused(counts *Counters, p *fib.Peer, v fib.Verdict, ip []byte, now int64) {
 	punted := Punted{Kind: PuntRefused, Verdict: v, Peer: p}
-	if !r.inner.Push(&punted, ip[:min(len(ip), puntBytes)]) {
-		counts.drop(fib.DropPuntFull, 1)
+	if r.inner.Full() || !p.MayAnswer(now) || !r.inner.Push(&punted, ip[:min(len(ip), puntBytes)]) {
+		counts.add(Unanswered, 1)
 		return
 	}
 	r.rang = true

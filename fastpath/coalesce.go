@@ -94,7 +94,7 @@ func (c *coalescer) reset() {
 
 // add takes the next packet of the batch, one of p, whose policy is given. b is lent:
 // SuperHeadroom bytes of room, then the packet that info describes, of exactly info.Len bytes.
-// Packets of different peers differ in their source.
+// Packets of different peers are not joined.
 func (c *coalescer) add(b []byte, info *packet.Info, p *fib.Peer, policy *fib.Policy) {
 	ip := b[batch.SuperHeadroom:]
 	shape := c.shapeOf(ip, info)
@@ -106,7 +106,7 @@ func (c *coalescer) add(b []byte, info *packet.Info, p *fib.Peer, policy *fib.Po
 	}
 	slot := &c.flows[flowHash(ip, info)]
 	if *slot != 0 {
-		if o := &c.opens[*slot-1]; o.joins && shape == shapeData && o.sameFlow(ip, info) && c.join(o, ip, info) {
+		if o := &c.opens[*slot-1]; o.joins && o.peer == p && shape == shapeData && o.sameFlow(ip, info) && c.join(o, ip, info) {
 			return
 		}
 	}

@@ -40,7 +40,7 @@ const (
 	// hand it over.
 	Stalls
 	// Unanswered: refused packets that would have been answered, had their client not spent its
-	// allowance of answers.
+	// allowance of answers, or had control kept up with the others.
 	Unanswered
 	numFigures
 )

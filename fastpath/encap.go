@@ -39,6 +39,7 @@ type Encap struct {
 	quoted  packet.Info // what an ICMP error quotes
 	errors  []byte      // room for an ICMP error made anew
 	headers [packet.MaxTranslatedHeaders]byte
+	rewrite *packet.Rewrite // of the packet that is translated
 
 	routed route
 }
@@ -84,8 +85,8 @@ func (e *Encap) Batch(in *batch.SuperBatch, now int64) {
 	}
 }
 
-// packet carries one packet or superpacket through the steps: parse, route, next hop, plan,
-// number, and then cut and seal in runs.
+// packet carries one packet or superpacket through the steps: parse, route, untranslate and admit,
+// next hop, plan, number, and then cut and seal in runs.
 func (e *Encap) packet(p *batch.Packet, now int64) {
 	if !packet.Parse(p.Buf, &e.info) {
 		e.counts.drop(fib.DropMalformed, 1)
@@ -99,11 +100,21 @@ func (e *Encap) packet(p *batch.Packet, now int64) {
 	}
 	if policy := peer.Policy(); policy != nil {
 		var v fib.Verdict
-		if super, v = e.admitReply(peer, policy, p, super, now); v != fib.Pass {
+		super, v = e.admitReply(peer, policy, p, super, now)
+		if v == fib.ReplyTooBig && e.mayCut(policy, p, super) {
+			e.cutFragments(peer, p, super, now)
+			return
+		}
+		if v != fib.Pass {
 			e.refuseReply(v, peer, p, super, now)
 			return
 		}
 	}
+	e.carry(peer, p, super, now)
+}
+
+// carry takes an admitted packet or superpacket through the steps from next hop on.
+func (e *Encap) carry(peer *fib.Peer, p *batch.Packet, super []byte, now int64) {
 	path, s, v := peer.NextHop(now)
 	if v != fib.Pass {
 		e.refuse(v, peer, p, super)

@@ -83,6 +83,9 @@ func (r *Punts) Push(p *Punted, payload []byte) bool {
 	return true
 }
 
+// Full reports whether Push would refuse. Only the pusher may rely on the answer.
+func (r *Punts) Full() bool { return r.head.Load()-r.tail.Load() == uint64(len(r.slots)) }
+
 // Pop moves the oldest entry into p, its payload into p's own buffer, and reports false when the
 // ring is empty.
 func (r *Punts) Pop(p *Punted) bool {

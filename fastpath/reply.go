@@ -81,7 +81,7 @@ func (e *Encap) mapBack(p *fib.Peer, policy *fib.Policy, info *packet.Info, now 
 // as it is.
 func embedded(policy *fib.Policy, a netip.Addr) (netip.Addr, bool) {
 	prefix, ok := policy.Prefix64()
-	if !ok || !policy.Stateless() || !a.Is4() || policy.FromGateway(a) {
+	if !ok || !policy.Stateless() || !a.Is4() || !policy.Addr(true).IsValid() || policy.FromGateway(a) {
 		return netip.Addr{}, false
 	}
 	return prefix.Embed(a), true
@@ -130,6 +130,9 @@ func (e *Encap) admitError(p *fib.Peer, policy *fib.Policy, b []byte, now int64)
 		return nil, fib.DropExpiredFlow
 	case fib.FlowMiss:
 		return nil, fib.Pass
+	}
+	if !packet.ReportsLoss(&e.info) {
+		return nil, fib.DropUntranslatable
 	}
 	if len(b) > len(e.errors) {
 		return nil, fib.DropOversized
@@ -196,6 +199,7 @@ func (e *Encap) errorSource(policy *fib.Policy, proxy netip.Addr) netip.Addr {
 // translate puts the headers of the other family in front of a superpacket's payload. A packet that
 // outgrows the tunnel by that is refused; a TCP superpacket is cut into shorter segments instead.
 func (e *Encap) translate(p *batch.Packet, super []byte, r *packet.Rewrite) ([]byte, fib.Verdict) {
+	e.rewrite = r
 	mtu := e.table.MTU()
 	o := &p.Offload
 	segment := int(o.SegmentSize)
@@ -215,7 +219,10 @@ func (e *Encap) translate(p *batch.Packet, super []byte, r *packet.Rewrite) ([]b
 	from := batch.PacketRoom + payload - n
 	super = p.Room[from : batch.PacketRoom+len(super)]
 	copy(super, e.headers[:n])
-	e.ident += uint16(1 + (len(super)-n)/max(segment, 1))
+	e.ident++
+	if segment > 0 {
+		e.ident += uint16((len(super) - n) / segment)
+	}
 	if o.NeedsCsum {
 		o.CsumStart += uint16(n - payload)
 		o.HdrLen += uint16(n - payload)
@@ -233,6 +240,9 @@ func (e *Encap) translate(p *batch.Packet, super []byte, r *packet.Rewrite) ([]b
 // tunnel with an IPv6 header; it makes the segments of a TCP superpacket fit.
 func (e *Encap) fitsTranslated(o *batch.Offload, segment *int, mtu int) bool {
 	headers := packet.IPv6Header + e.info.Payload - e.info.L4
+	if e.info.Fragment {
+		headers += packet.FragmentHeader
+	}
 	switch {
 	case *segment == 0:
 		return headers+e.info.Len-e.info.Payload <= mtu
@@ -246,14 +256,41 @@ func (e *Encap) fitsTranslated(o *batch.Offload, segment *int, mtu int) bool {
 	return true
 }
 
+// mayCut reports whether a packet that outgrows the tunnel by translation may be cut into fragments:
+// its sender leaves that to routers, and the client takes fragments.
+func (e *Encap) mayCut(policy *fib.Policy, p *batch.Packet, super []byte) bool {
+	return policy.Fragments() && p.Offload.Kind == batch.OffloadNone && packet.MayFragment(super, &e.info)
+}
+
+// cutFragments carries a packet to the client in fragments (RFC 7915, section 4).
+func (e *Encap) cutFragments(peer *fib.Peer, p *batch.Packet, super []byte, now int64) {
+	if p.Offload.NeedsCsum {
+		packet.FinishChecksum(super, p.Offload.CsumStart, p.Offload.CsumOffset)
+	}
+	id := packet.Identification(super)
+	n, payload, ok := e.rewrite.Translate(e.headers[:], super, &e.info, false, 0, id)
+	limit := min(e.table.MTU(), len(e.errors))
+	for from := 0; ; {
+		size, next := 0, 0
+		if ok {
+			size, next = packet.CutFragment(e.errors, e.headers[:n], super[payload:e.info.Len], from, limit, id)
+		}
+		if size == 0 {
+			e.counts.drop(fib.DropUntranslatable, 1)
+			return
+		}
+		e.carry(peer, &batch.Packet{}, e.errors[:size], now)
+		if next == 0 {
+			return
+		}
+		from = next
+	}
+}
+
 // refuseReply drops a packet to a client, and offers it to control if its sender is to be told.
 func (e *Encap) refuseReply(v fib.Verdict, peer *fib.Peer, p *batch.Packet, super []byte, now int64) {
 	e.counts.drop(v, 1)
 	if !v.Answered() {
-		return
-	}
-	if !peer.MayAnswer(now) {
-		e.counts.add(Unanswered, 1)
 		return
 	}
 	if p.Offload.Kind != batch.OffloadNone {
@@ -265,5 +302,5 @@ func (e *Encap) refuseReply(v fib.Verdict, peer *fib.Peer, p *batch.Packet, supe
 	} else if p.Offload.NeedsCsum {
 		packet.FinishChecksum(super, p.Offload.CsumStart, p.Offload.CsumOffset)
 	}
-	e.punts.refused(&e.counts, peer, v, super)
+	e.punts.refused(&e.counts, peer, v, super, now)
 }

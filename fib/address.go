@@ -96,9 +96,13 @@ func notInternet(a netip.Addr) bool {
 		return true
 	}
 	b := a.As16()
-	if wellKnown := [12]byte{0x00, 0x64, 0xff, 0x9b}; [12]byte(b[:12]) == wellKnown {
-		// Some translator beyond us would take it for the IPv4 address that it embeds.
+	// What some translator or tunnel beyond us would take for the IPv4 address that it embeds: the
+	// NAT64 prefixes of RFC 6052 and RFC 8215, where the address is last, and 6to4.
+	switch {
+	case [12]byte(b[:12]) == [12]byte{0x00, 0x64, 0xff, 0x9b}, [6]byte(b[:6]) == [6]byte{0x00, 0x64, 0xff, 0x9b, 0, 1}:
 		return notInternet(netip.AddrFrom4([4]byte(b[12:])))
+	case [2]byte(b[:2]) == [2]byte{0x20, 0x02}:
+		return notInternet(netip.AddrFrom4([4]byte(b[2:6])))
 	}
 	return b[0]&0xfe == 0xfc || b[0] == 0xfe && b[1]&0xc0 == 0x80 || b[0] == 0xff
 }

@@ -3,9 +3,9 @@ package fib
 import "net/netip"
 
 // Answers to refused packets are made by control, one by one; a client that keeps sending what is
-// refused must not keep control from the others. A thousand attempts at once, as a scan of a
-// prefix makes them, are answered to the last; after that fifty a second, which is
-// more than a person's programs try in vain.
+// refused must not keep control from the others. A thousand attempts in a row, as a scan of a
+// prefix makes them, are answered as fast as control takes them; after that fifty a second, which is
+// more than a person's programs try in vain. What resources send too big for a client counts too.
 const (
 	answerInterval = 20_000_000 // nanoseconds
 	answerBurst    = 1000

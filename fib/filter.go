@@ -154,7 +154,7 @@ const maxFlatRanges = 1 << 18
 // compiler makes rules and finds those that it made before.
 type compiler struct {
 	made map[string]*rules
-	// room is how many more ranges may be copied from shorter prefixes.
+	// room is how many more ranges may be copied from shorter prefixes: it bounds memory and work.
 	room int
 }
 
@@ -168,13 +168,13 @@ func (c *compiler) joined(own *rules, wider *rules) *rules {
 			return own
 		}
 		own.join(wider)
+		c.room -= len(wider.tcp) + len(wider.udp) // the work is done, whether the result is new or not
 	}
 	own.finish()
 	key := own.key()
 	if r := c.made[string(key)]; r != nil {
 		return r
 	}
-	c.room -= len(own.tcp) + len(own.udp)
 	own.tcp, own.udp = slices.Clip(own.tcp), slices.Clip(own.udp)
 	c.made[string(key)] = own
 	return own

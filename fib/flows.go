@@ -33,6 +33,7 @@ type Flows struct {
 	budget *FlowBudget               // nil: no new flows
 	table  atomic.Pointer[flowTable] // nil: no flow, no expired tuple; written under mu
 	counts FlowCounts
+	epoch  uint64 // of the names that flows may be begun to
 }
 
 // Hit says what a look-up by outside tuple found.
@@ -80,6 +81,18 @@ func (f *Flows) Outgoing(proto uint8, port uint16, proxy, real netip.Addr, tcpFl
 	outPort, realNow, v := f.OutgoingLocked(proto, port, proxy, real, tcpFlags, now)
 	f.mu.Unlock()
 	return outPort, realNow, v
+}
+
+// OutgoingUnder is Outgoing for a packet that was admitted under a policy of the given epoch. If the
+// table was reset for a newer one meanwhile, the packet's worker has not seen that policy yet: the
+// flow it asks for would lead to what its proxy address no longer stands for, DropExpiredFlow.
+func (f *Flows) OutgoingUnder(epoch uint64, proto uint8, port uint16, proxy, real netip.Addr, tcpFlags uint8, now int64) (uint16, netip.Addr, Verdict) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if epoch < f.epoch {
+		return 0, netip.Addr{}, DropExpiredFlow
+	}
+	return f.OutgoingLocked(proto, port, proxy, real, tcpFlags, now)
 }
 
 // OutgoingLocked is Outgoing for a caller that holds the lock.
@@ -154,10 +167,12 @@ func (f *Flows) Stats() FlowStats {
 	return s
 }
 
-// Reset drops all flows and expired tuples: the client has numbered its proxy addresses anew.
-func (f *Flows) Reset() {
+// Reset drops all flows and expired tuples: the client has numbered its proxy addresses anew, for
+// the epoch-th time.
+func (f *Flows) Reset(epoch uint64) {
 	f.mu.Lock()
 	f.reset()
+	f.epoch = epoch
 	f.mu.Unlock()
 }
 
@@ -178,13 +193,17 @@ func (f *Flows) reset() {
 	}
 }
 
-// ResetFlows drops a client's NAT flows.
-type ResetFlows struct{ Peer *Peer }
+// ResetFlows drops a client's NAT flows, and lets new ones begin only under policies of Epoch or
+// later. It follows the SetPolicy of the first such policy.
+type ResetFlows struct {
+	Peer  *Peer
+	Epoch uint64
+}
 
 // CloseFlows drops a client's NAT flows for good: it goes with DelPeer.
 type CloseFlows struct{ Peer *Peer }
 
-func (c ResetFlows) apply(*Table) { c.Peer.flows.Reset() }
+func (c ResetFlows) apply(*Table) { c.Peer.flows.Reset(c.Epoch) }
 func (c CloseFlows) apply(*Table) { c.Peer.flows.Close() }
 
 // FlowStats is the size of one table, and what it counted.

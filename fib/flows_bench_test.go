@@ -72,7 +72,7 @@ func BenchmarkFlowTurnover(b *testing.B) {
 		i := 0
 		for b.Loop() {
 			if i++; i == 1_000_000 {
-				f.Reset()
+				f.Reset(0)
 				i = 0
 			}
 			f.Outgoing(udp, uint16(i/50), nthAddr(i%50), nthAddr(i%50), 0, start)

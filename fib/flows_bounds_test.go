@@ -83,7 +83,7 @@ func TestBudgetIsSharedByClients(t *testing.T) {
 	if !late.Empty() {
 		t.Error("a refused flow left a table")
 	}
-	greedy.Reset()
+	greedy.Reset(0)
 	if _, _, v := late.Outgoing(udp, 1, proxyA, realA, 0, start); v != Pass || b.Live() != 3 {
 		t.Errorf("with room again: %v, %d in all", v, b.Live())
 	}
@@ -175,7 +175,7 @@ func TestFlowsAreSafeForWorkersAndControl(t *testing.T) {
 		for i := range 300 {
 			tables[i%2].Expire(start+int64(i)*second, ExpireStep)
 			if i%100 == 99 {
-				tables[i%2].Reset()
+				tables[i%2].Reset(0)
 			}
 			if b.Live() > 500+2 {
 				t.Errorf("%d flows of 500", b.Live())

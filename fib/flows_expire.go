@@ -1,6 +1,10 @@
 package fib
 
-import "github.com/firelane/firelane/packet"
+import (
+	"time"
+
+	"github.com/firelane/firelane/packet"
+)
 
 // class is a kind of deadline: flows of one class end in the order of their newest packets, so
 // each class is a list in that order, and expiry looks at heads only.
@@ -49,6 +53,12 @@ func classOf(f *flow) class {
 // ExpireStep is a good budget for one Expire: an ended flow costs up to a microsecond when nothing
 // of it is in a cache, and workers wait for the lock meanwhile.
 const ExpireStep = 64
+
+// ExpirePause is how long to leave a table alone between two steps. A worker that waits for the lock
+// sleeps, and needs some 20 µs to wake up: without a pause the next step is there first, again and
+// again, until the lock turns fair after a millisecond. A millisecond is what Go's timers can do;
+// so 60,000 flows of one client end in a second, and those of other clients beside them.
+const ExpirePause = time.Millisecond
 
 // Expire is the tick: it ends flows whose deadline is at or before now, at most budget of them,
 // and reports how many, and whether more are due. Control calls it at 1 Hz, again and again while

@@ -186,7 +186,7 @@ func compareWithModel(t *rapid.T, perClient int, leastStep int64) {
 			}
 		case 13:
 			if rapid.IntRange(0, 9).Draw(t, "reset") == 0 {
-				f.Reset()
+				f.Reset(0)
 				*m = flowModel{perClient, map[modelTuple]*modelFlow{}, map[modelTuple]*modelFlow{}, map[modelTuple]bool{}, m.evicted}
 			}
 		}

@@ -272,7 +272,7 @@ func TestResetFlowsDropsEverything(t *testing.T) {
 	if b.Live() != 10 || b.Remembered() != 10 {
 		t.Fatalf("%d live, %d remembered", b.Live(), b.Remembered())
 	}
-	table.Apply([]Change{ResetFlows{p}})
+	table.Apply([]Change{ResetFlows{p, 0}})
 	if !p.Flows().Empty() || p.Flows().Len() != 0 || b.Live() != 0 || b.Remembered() != 0 {
 		t.Errorf("%+v, %d live, %d remembered", p.Flows().Stats(), b.Live(), b.Remembered())
 	}
@@ -313,7 +313,7 @@ func TestFlowsCostNothingBeforeTheFirst(t *testing.T) {
 	if _, _, v := f.Outgoing(tcp, 1, proxyA, realA, 0, start); v != DropFlowsFull || f.Stats().Refused != 1 {
 		t.Errorf("without a budget: %v", v)
 	}
-	f.Reset()
+	f.Reset(0)
 }
 
 func TestKnownFlowsAllocateNothing(t *testing.T) {

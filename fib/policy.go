@@ -39,8 +39,13 @@ type PolicySpec struct {
 	// Prefix64 is the prefix in which an IPv6 address stands for an IPv4 one (RFC 6052), of 32,
 	// 40, 48, 56, 64 or 96 bits, outside the other ranges; the zero Prefix for none.
 	Prefix64 netip.Prefix
-	// Stateless: packets to the NAT64 prefix are translated without keeping state (RFC 7915).
+	// Stateless: packets to the NAT64 prefix are translated without keeping state (RFC 7915). The
+	// IPv4 address of a client with both is then the translator's: what the client itself sends from it, but to
+	// names, is unreachable.
 	Stateless bool
+	// Epoch counts how often the client's proxy addresses got other meanings: flows of an older
+	// epoch than the newest policy's do not begin any more (ResetFlows).
+	Epoch uint64
 	// Fragments lets fragments pass where no translation is needed: later ones, which show no
 	// ports, only where everything is permitted. Without it they are dropped.
 	Fragments bool
@@ -82,6 +87,7 @@ type Policy struct {
 	internet64 bool
 	stateless  bool
 	fragments  bool
+	epoch      uint64
 }
 
 // reach is what the policy knows of the addresses that lead to it by longest prefix.
@@ -96,7 +102,7 @@ type reach struct {
 // addrPair is an address of each family, or the zero Addr.
 type addrPair struct{ v4, v6 netip.Addr }
 
-func (p *addrPair) has(a netip.Addr) bool { return a == p.v4 || a == p.v6 }
+func (p *addrPair) has(a netip.Addr) bool { return a.IsValid() && (a == p.v4 || a == p.v6) }
 
 // TargetKind says how an admitted packet goes on.
 type TargetKind uint8
@@ -129,8 +135,18 @@ func (p *Policy) Addr(v6 bool) netip.Addr {
 	return p.client.v4
 }
 
+// Fragments reports whether the client may send and get fragments.
+func (p *Policy) Fragments() bool { return p.fragments }
+
+// Epoch returns the epoch of the client's names.
+func (p *Policy) Epoch() uint64 { return p.epoch }
+
 // Stateless reports whether packets to the NAT64 prefix are translated without keeping state.
 func (p *Policy) Stateless() bool { return p.stateless }
+
+// onlyTranslates reports whether the client's IPv4 address belongs to the translator: without
+// state, an answer to that address can only be one to a translated packet.
+func (p *Policy) onlyTranslates() bool { return p.stateless && p.client.v6.IsValid() }
 
 // Prefix64 returns the NAT64 prefix, and false if there is none.
 func (p *Policy) Prefix64() (packet.Prefix64, bool) { return p.prefix64, p.translates }
@@ -161,6 +177,9 @@ func (p *Policy) Admit(info *packet.Info) (Target, Verdict) {
 	t := traffic{kindOf(info), info.DstPort}
 	if embedded, translated := p.embedded(dst); translated {
 		return p.admitEmbedded(info, embedded, t)
+	}
+	if info.Version == 4 && z != zoneProxy && p.onlyTranslates() {
+		return Target{}, ReplyUnreachable
 	}
 	if p.internet && z != zoneProxy {
 		if notInternet(dst) {

@@ -23,6 +23,7 @@ func NewPolicy(spec PolicySpec) *Policy {
 		internet64: spec.Internet && !spec.InternetNoTranslate,
 		stateless:  spec.Stateless,
 		fragments:  spec.Fragments,
+		epoch:      spec.Epoch,
 	}
 	p.zones.add(zoneTunnel, rangesOr(spec.TunnelRanges, TunnelRange4, TunnelRange6))
 	p.zones.add(zoneProxy, rangesOr(spec.ProxyRanges, ProxyRange4, ProxyRange6))

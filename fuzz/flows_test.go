@@ -222,7 +222,7 @@ func FuzzFlows(f *testing.F) {
 			j.now += op.step
 			switch op.kind {
 			case 15:
-				j.table.Reset()
+				j.table.Reset(0)
 				forget()
 			case 12, 13, 14:
 				j.tick(1 + int(program[at+1]))

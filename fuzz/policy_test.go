@@ -38,6 +38,11 @@ func polPolicy(switches byte) *fib.Policy {
 	if switches&8 == 0 {
 		spec.Prefix64 = netip.MustParsePrefix("2001:db8:64::/96")
 	}
+	if switches&16 != 0 {
+		spec.Client4 = netip.Addr{}
+	} else if switches&32 != 0 {
+		spec.Client6 = netip.Addr{}
+	}
 	for i, p := range polProxies {
 		spec.Names = append(spec.Names, fib.Name{Proxy: p, Real: polReals[i], Lists: [][]fib.Filter{nil}})
 	}
@@ -117,7 +122,7 @@ var polShared *polGateway
 // may see inside; and every packet is carried or counted.
 func FuzzPolicy(f *testing.F) {
 	add := func(a, b []byte) {
-		for switches := range byte(16) {
+		for switches := range byte(48) {
 			f.Add(a, b, switches)
 		}
 	}
@@ -133,7 +138,7 @@ func FuzzPolicy(f *testing.F) {
 		}
 		g := polShared
 		defer g.close(t)
-		g.peer.Flows().Reset()
+		g.peer.Flows().Reset(0)
 		g.table.Apply([]fib.Change{fib.SetPolicy{Peer: g.peer, Policy: polPolicy(switches)}})
 		for g.inner.Pop(new(fastpath.Punted)) {
 		}

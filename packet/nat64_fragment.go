@@ -9,6 +9,9 @@ func MayFragment(b []byte, info *Info) bool {
 	return info.Version == 4 && binary.BigEndian.Uint16(b[ip4Fragment:])&ip4DontFragment == 0
 }
 
+// Identification returns that of the IPv4 packet in b.
+func Identification(b []byte) uint16 { return binary.BigEndian.Uint16(b[ip4ID:]) }
+
 // CutFragment writes to dst a fragment of at most limit bytes of the IPv6 packet that consists of
 // headers, as Translate has written them, and payload: all are lent. limit is at least 1,280, which
 // IPv6 paths take. The packet's checksum must be finished. from is 0 for the first fragment and

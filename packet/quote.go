@@ -37,6 +37,12 @@ func IsError(info *Info) bool {
 	return false
 }
 
+// ReportsLoss reports whether the packet that Parse described in info is an ICMP error that tells what
+// became of a packet: neither a redirect nor a source quench (RFC 1812, RFC 6633).
+func ReportsLoss(info *Info) bool {
+	return quotes(info) && (info.Version == 6 || info.ICMPType != icmpSourceQuench && info.ICMPType != icmpRedirect)
+}
+
 // Quote returns what the ICMP error in b quotes of the packet it is about, or nil if it is no
 // error that has a quote. info comes from Parse(b), whose bytes the result shares. The quote may
 // end anywhere, even within its IP header, and has padding behind it where it is longer than the
@@ -79,11 +85,19 @@ func Quote(b []byte, info *Info) []byte {
 // the error goes to: callers should drop errors whose destination is not quoted.Src.
 func ParseQuote(b []byte, info *Info, quoted *Info) bool {
 	q := Quote(b, info)
-	if len(q) < ip4HeaderLen || q[0]>>4 != info.Version {
+	return len(q) > 0 && q[0]>>4 == info.Version && ParseCut(q, quoted)
+}
+
+// ParseCut is Parse for a packet of which only the first bytes are at hand, as in the quote of an
+// ICMP error: its IP header, and of the transport header 4 bytes, or 8 of an ICMP echo. quoted.Len
+// is what the header says and may exceed what is there. A later fragment is refused.
+func ParseCut(q []byte, quoted *Info) bool {
+	if len(q) < ip4HeaderLen {
 		return false
 	}
-	*quoted = Info{Version: info.Version}
-	if info.Version == 4 {
+	*quoted = Info{Version: q[0] >> 4}
+	switch quoted.Version {
+	case 4:
 		header := int(q[0]&0x0f) * 4
 		length := int(binary.BigEndian.Uint16(q[ip4Length:]))
 		if header < ip4HeaderLen || length < header || header > len(q) {
@@ -100,7 +114,13 @@ func ParseQuote(b []byte, info *Info, quoted *Info) bool {
 		quoted.Dst = netip.AddrFrom4([4]byte(q[ip4Dst:]))
 		quoted.Len, quoted.L4, quoted.Payload = length, header, header
 		return quotedTransport(q[:min(len(q), length)], quoted)
+	case 6:
+		return parseCut6(q, quoted)
 	}
+	return false
+}
+
+func parseCut6(q []byte, quoted *Info) bool {
 	if len(q) < ip6HeaderLen {
 		return false
 	}

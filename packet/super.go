@@ -6,6 +6,8 @@ import "encoding/binary"
 const (
 	IPv4Header = ip4HeaderLen
 	IPv6Header = ip6HeaderLen
+	// FragmentHeader is that of the extension header that a translated fragment gets.
+	FragmentHeader = fragmentHeaderLen
 )
 
 // WriteSuper rewrites the headers of the packet at the start of b, an IP packet without options

@@ -19,13 +19,17 @@ func CheckPolicyFile(path string) error {
 }
 
 // loadPolicies holds the peers to what the policy file says now; on an error to what it said before.
-// On the driver's goroutine, or before it runs.
-func (s *static) loadPolicies() error {
+// apply runs a function on the driver's goroutine: only that part keeps the driver from its work.
+func (s *static) loadPolicies(apply func(func())) error {
 	set, err := ReadPolicyFile(s.cfg.PolicyFile, s.start)
+	if err == nil {
+		err = set.Check(time.Now())
+	}
 	if err != nil {
 		return err
 	}
-	if err := s.machine.HandlePolicies(set, time.Now()); err != nil {
+	apply(func() { err = s.machine.HandlePolicies(set, time.Now()) })
+	if err != nil {
 		return err
 	}
 	s.cfg.Log.Info("policies loaded", "file", s.cfg.PolicyFile, "clients", len(set.Clients))
@@ -40,11 +44,9 @@ func (s *static) reloadOnSignal(ctx context.Context) {
 	for {
 		select {
 		case <-asked:
-			s.do(func() {
-				if err := s.loadPolicies(); err != nil {
-					s.cfg.Log.Error("policies not loaded, those from before hold", "error", err)
-				}
-			})
+			if err := s.loadPolicies(func(f func()) { s.do(f) }); err != nil {
+				s.cfg.Log.Error("policies not loaded, those from before hold", "error", err)
+			}
 		case <-ctx.Done():
 			return
 		}

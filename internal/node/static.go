@@ -189,7 +189,7 @@ func newStatic(cfg StaticConfig) (*static, error) {
 		log:   cfg.Log,
 	}
 	if cfg.PolicyFile != "" {
-		if err := s.loadPolicies(); err != nil {
+		if err := s.loadPolicies(func(f func()) { f() }); err != nil {
 			return nil, errors.Join(err, pool.Close())
 		}
 	}

@@ -28,6 +28,8 @@ type waiter struct {
 	epoll  int
 	bell   int
 	coarse bool // the kernel has no epoll_pwait2: timeouts are rounded up to milliseconds
+	keep   bool // keeps the scheduler's processor while it waits: see NewCrowd
+	idle   int  // waits in a row that have kept it and brought nothing
 
 	_     [64]byte // ringers write here
 	state atomic.Uint32
@@ -78,6 +80,15 @@ func (s *waiter) epollWait(into []unix.EpollEvent, timeout time.Duration) (int, 
 		n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(s.epoll), events, slots, 0, 0, 0)
 		return int(n), errno
 	case timeout < 0:
+		if s.keep && s.idle < keepWaits {
+			n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(s.epoll), events, slots, keepMillis, 0, 0)
+			s.idle++
+			if int(n) > 0 {
+				s.idle = 0
+			}
+			return int(n), errno
+		}
+		s.idle = 0
 		n, _, errno := unix.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(s.epoll), events, slots, ^uintptr(0), 0, 0)
 		return int(n), errno
 	}
@@ -93,6 +104,15 @@ func (s *waiter) epollWait(into []unix.EpollEvent, timeout time.Duration) (int, 
 	n, _, errno := unix.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(s.epoll), events, slots, millis(timeout), 0, 0)
 	return int(n), errno
 }
+
+// A wait that keeps the scheduler's processor lasts keepMillis: less than the 10 after which the
+// scheduler's monitor signals who does not let others run. After keepWaits of them without an
+// event, for a tenth of a second, the next wait gives it up: by then to keep it has cost as much
+// as to get it back.
+const (
+	keepMillis = 8
+	keepWaits  = 12
+)
 
 // millis rounds up: to return early would make the caller spin until its deadline.
 func millis(d time.Duration) uintptr {
