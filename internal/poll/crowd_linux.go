@@ -19,15 +19,8 @@ type Crowd struct {
 }
 
 // NewCrowd returns an empty crowd.
-//
-// Its Sleep, and its Wait until nothing has come for a tenth of a second, keep the Go scheduler's
-// processor: GOMAXPROCS has to leave one for everything else. To give it up in each pause between
-// two packets has the scheduler's monitor thread (sysmon) take it away after 10 ms and look around
-// every 20 µs for a while, which at 800 trains a second costs as much as carrying them. The
-// collector can stop a loop all the same: it signals the thread, which ends the wait.
 func NewCrowd() (*Crowd, error) {
 	s := new(Crowd)
-	s.keep = true
 	if err := s.open(); err != nil {
 		return nil, err
 	}

@@ -28,8 +28,7 @@ type waiter struct {
 	epoll  int
 	bell   int
 	coarse bool // the kernel has no epoll_pwait2: timeouts are rounded up to milliseconds
-	keep   bool // keeps the scheduler's processor while it waits: see NewCrowd
-	idle   int  // waits in a row that have kept it and brought nothing
+	idle   int  // waits in a row that have kept the scheduler's processor and brought nothing
 
 	_     [64]byte // ringers write here
 	state atomic.Uint32
@@ -80,7 +79,7 @@ func (s *waiter) epollWait(into []unix.EpollEvent, timeout time.Duration) (int, 
 		n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(s.epoll), events, slots, 0, 0, 0)
 		return int(n), errno
 	case timeout < 0:
-		if s.keep && s.idle < keepWaits {
+		if s.idle < keepWaits {
 			n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(s.epoll), events, slots, keepMillis, 0, 0)
 			s.idle++
 			if int(n) > 0 {
@@ -105,10 +104,16 @@ func (s *waiter) epollWait(into []unix.EpollEvent, timeout time.Duration) (int, 
 	return int(n), errno
 }
 
-// A wait that keeps the scheduler's processor lasts keepMillis: less than the 10 after which the
-// scheduler's monitor signals who does not let others run. After keepWaits of them without an
-// event, for a tenth of a second, the next wait gives it up: by then to keep it has cost as much
-// as to get it back.
+// Sleep, and a wait for as long as it takes until nothing has come for a tenth of a second, keep
+// the Go scheduler's processor: GOMAXPROCS has to leave one for everything else. To give it up in
+// each pause between two packets has the scheduler's monitor thread (sysmon) take it away after
+// 10 ms and look around every 20 µs for a while, which at 800 trains a second costs as much as
+// carrying them. The collector can stop a loop all the same: it signals the thread, which ends the
+// wait.
+//
+// Such a wait lasts keepMillis: less than the 10 after which the scheduler's monitor signals who
+// does not let others run. After keepWaits of them without an event the next wait gives the
+// processor up: by then to keep it has cost as much as to get it back.
 const (
 	keepMillis = 8
 	keepWaits  = 12
