@@ -7,11 +7,14 @@ T        ?= 30s
 TARGET   ?= Fuzz.*
 # BENCH is passed to the benchmark: make bench BENCH='-rows tcp -reps 1'.
 BENCH    ?=
+# BENCH_RELAY and BENCH_PORTAL are passed to the benchmarks of relay and portal.
+BENCH_RELAY  ?=
+BENCH_PORTAL ?=
 # COVER_FLOOR is the least share of statements, in percent, that the tests of a pure package reach.
 COVER_FLOOR ?= 80
 
 # pure are the packages without I/O; netns those whose tests make network namespaces.
-pure  := batch bufpool control fastpath fib packet protocol/...
+pure  := batch bufpool control dns fastpath fib packet portal/config protocol/...
 netns := cmd/firelane internal/node/... internal/tun internal/udp relay bench/...
 
 # slow are packages whose tests take minutes; `make check` leaves them out.
@@ -63,8 +66,10 @@ fuzz: ## every target searches for T, or the one named TARGET
 	  $(GO) test ./fuzz -run '^$$' -fuzz "^$$target\$$" -fuzztime $(T); \
 	done
 
-bench: root install ## the full benchmark; the report is in out/bench
+bench: root install build ## the full benchmark; the report is in out/bench
 	$(GO) run ./bench $(BENCH)
+	$(GO) run ./bench/relay $(BENCH_RELAY)
+	$(GO) run ./bench/portal -program ./firelane $(BENCH_PORTAL)
 
 clean:
 	rm -rf firelane firelane-wg out

@@ -72,7 +72,7 @@ func newRoot() *cobra.Command {
 		CompletionOptions:  cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
 	root.SetVersionTemplate("firelane {{.Version}}\n")
-	root.AddCommand(newWG(), newRelay())
+	root.AddCommand(newWG(), newRelay(), newPortal())
 	return root
 }
 

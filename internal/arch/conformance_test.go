@@ -82,7 +82,7 @@ func TestSubtestsAreLookedFor(t *testing.T) {
 	tests := &testIndex{dirs: testDirs(t), packages: map[string]*testPackage{}}
 	t.Run("a subtest of this test", func(t *testing.T) {
 		for _, name := range []string{
-			"arch.TestRules", "arch.TestSubtestsAreLookedFor/a subtest of this test", "arch.TestSubtestsAreLookedFor/a_subtest_of_this_test",
+			"arch.TestRules", "internal/arch.TestRules", "arch.TestSubtestsAreLookedFor/a subtest of this test", "arch.TestSubtestsAreLookedFor/a_subtest_of_this_test",
 		} {
 			if err := tests.find(name); err != nil {
 				t.Error(err)
@@ -213,7 +213,7 @@ func readRow(cells []string) (r requirement, fault string) {
 
 // testIndex finds tests by the names that tables use: package, function and, behind a slash, subtest.
 type testIndex struct {
-	dirs     map[string][]string // by the last element of the import path
+	dirs     map[string]string // of packages with tests, by their paths below the module
 	packages map[string]*testPackage
 }
 
@@ -229,15 +229,31 @@ type testFunction struct {
 	literals map[string]bool
 }
 
-func testDirs(t *testing.T) map[string][]string {
-	dirs := map[string][]string{}
+func testDirs(t *testing.T) map[string]string {
+	dirs := map[string]string{}
 	for _, p := range list(t) {
 		if len(p.TestGoFiles)+len(p.XTestGoFiles) > 0 {
-			base := path.Base(p.name())
-			dirs[base] = append(dirs[base], p.Dir)
+			dirs[p.name()] = p.Dir
 		}
 	}
 	return dirs
+}
+
+// dir returns the folder of the package with a path, or else of the only one whose path ends so.
+func (x *testIndex) dir(pkg string) (string, error) {
+	if d, ok := x.dirs[pkg]; ok {
+		return d, nil
+	}
+	var found []string
+	for name, d := range x.dirs {
+		if strings.HasSuffix(name, "/"+pkg) {
+			found = append(found, d)
+		}
+	}
+	if len(found) != 1 {
+		return "", fmt.Errorf("%d packages with tests are called %s", len(found), pkg)
+	}
+	return found[0], nil
 }
 
 func (x *testIndex) find(name string) error {
@@ -273,11 +289,11 @@ func (x *testIndex) load(pkg string) (*testPackage, error) {
 	if p := x.packages[pkg]; p != nil {
 		return p, nil
 	}
-	dirs := x.dirs[pkg]
-	if len(dirs) != 1 {
-		return nil, fmt.Errorf("%d packages with tests are called %s", len(dirs), pkg)
+	dir, err := x.dir(pkg)
+	if err != nil {
+		return nil, err
 	}
-	files, err := os.ReadDir(dirs[0])
+	files, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -286,7 +302,7 @@ func (x *testIndex) load(pkg string) (*testPackage, error) {
 		if !strings.HasSuffix(f.Name(), "_test.go") {
 			continue
 		}
-		tree, err := parser.ParseFile(token.NewFileSet(), path.Join(dirs[0], f.Name()), nil, parser.SkipObjectResolution)
+		tree, err := parser.ParseFile(token.NewFileSet(), path.Join(dir, f.Name()), nil, parser.SkipObjectResolution)
 		if err != nil {
 			return nil, err
 		}

@@ -28,11 +28,14 @@ const (
 	ServiceToken TokenKind = 4
 	// IngestToken lets a collector read flow logs.
 	IngestToken TokenKind = 5
+	// APIToken opens the HTTP API of one account; its subject is what it may do there.
+	APIToken TokenKind = 6
 )
 
 // kindNames are part of the text of tokens.
 var kindNames = map[TokenKind]string{
 	GatewayToken: "gateway", RelayToken: "relay", ClientToken: "client", ServiceToken: "service", IngestToken: "ingest",
+	APIToken: "api",
 }
 
 // String returns the kind's name.

@@ -1,0 +1,228 @@
+package server
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/firelane/firelane/portal"
+	"github.com/firelane/firelane/portal/config"
+	"github.com/firelane/firelane/portal/store"
+)
+
+// TokenView is a token without its secret.
+type TokenView struct {
+	ID        string     `json:"id"`
+	Kind      string     `json:"kind" enum:"gateway,relay,client,service,ingest,api"`
+	Subject   string     `json:"subject"`
+	Name      string     `json:"name,omitempty"`
+	CreatedBy string     `json:"created_by,omitempty"`
+	Created   time.Time  `json:"created"`
+	Expires   *time.Time `json:"expires,omitempty"`
+	Revoked   *time.Time `json:"revoked,omitempty"`
+	Used      *time.Time `json:"used,omitempty" doc:"To the hour."`
+}
+
+func viewToken(t *store.Token) TokenView {
+	return TokenView{
+		ID: t.ID, Kind: t.Kind.String(), Subject: t.Subject, Name: t.Name, CreatedBy: t.CreatedBy, Created: t.Created,
+		Expires: timeOrNil(t.Expires), Revoked: timeOrNil(t.Revoked), Used: timeOrNil(t.Used),
+	}
+}
+
+func (a *api) registerTokens(h huma.API) {
+	huma.Register(h, operation(http.MethodGet, "/tokens", "list-tokens", "Tokens, without their secrets"), a.listTokens)
+	create := operation(http.MethodPost, "/tokens", "create-token", "Make a token for gateways of a site, or for a service account")
+	create.DefaultStatus = http.StatusCreated
+	huma.Register(h, create, a.createToken)
+	huma.Register(h, operation(http.MethodDelete, "/tokens/{id}", "revoke-token", "Revoke a token; its devices are sent away at once"), a.revokeToken)
+}
+
+type tokenQuery struct {
+	Paging
+	Kind    string `query:"kind" enum:"gateway,client,service,ingest,api"`
+	Subject string `query:"subject" maxLength:"64"`
+	Revoked bool   `query:"revoked" doc:"Also those that have been revoked."`
+}
+
+func (a *api) listTokens(ctx context.Context, q *tokenQuery) (*page[TokenView], error) {
+	f := store.TokenFilter{Subject: q.Subject, Revoked: q.Revoked, After: q.After, Limit: q.Limit}
+	f.Kind, _ = store.ParseTokenKind(q.Kind) // empty is none
+	rows, err := a.store.Tokens(ctx, caller(ctx).Account, f)
+	if err != nil {
+		return nil, a.apiError("list tokens", err)
+	}
+	views := make([]TokenView, len(rows))
+	for i := range rows {
+		views[i] = viewToken(&rows[i])
+	}
+	return pageOf(views, len(rows) == q.Limit, last(rows, func(t *store.Token) string { return t.ID })), nil
+}
+
+// tokenWish is what a new token is to be; exactly one of Site and ServiceAccount is set.
+type tokenWish struct {
+	Body struct {
+		Site           string     `json:"site,omitempty" maxLength:"255" doc:"The name of a site, for a token of its gateways."`
+		ServiceAccount string     `json:"service_account,omitempty" maxLength:"255" doc:"The name of a service account."`
+		Name           string     `json:"name,omitempty" maxLength:"255" doc:"For people who look through tokens."`
+		Expires        *time.Time `json:"expires,omitempty" doc:"A service account's token must expire; in 90 days if it is left out."`
+	}
+}
+
+type newToken struct {
+	Body struct {
+		TokenView
+		Token string `json:"token" doc:"The token itself. It is shown once."`
+	}
+}
+
+func (a *api) createToken(ctx context.Context, w *tokenWish) (*newToken, error) {
+	acc, err := a.ownAccount(ctx)
+	if err != nil {
+		return nil, err
+	}
+	wish := TokenWish{Account: acc.Slug, Site: w.Body.Site, ServiceAccount: w.Body.ServiceAccount, Name: w.Body.Name, By: "api " + caller(ctx).ID}
+	if w.Body.Expires != nil {
+		wish.Expires = *w.Body.Expires
+	}
+	order, err := wish.Order(&config.File{Accounts: []config.Account{*acc}}, time.Now())
+	if err != nil {
+		return nil, huma.Error422UnprocessableEntity(err.Error())
+	}
+	t, text, err := a.store.CreateToken(ctx, order, time.Now())
+	if err != nil {
+		return nil, a.apiError("make a token", err)
+	}
+	made := &newToken{}
+	made.Body.TokenView, made.Body.Token = viewToken(&t), text
+	return made, nil
+}
+
+func (a *api) revokeToken(ctx context.Context, q *ByID) (*struct{}, error) {
+	if _, err := a.store.RevokeToken(ctx, caller(ctx).Account, q.ID, time.Now()); err != nil {
+		return nil, a.apiError("revoke a token", err)
+	}
+	a.tokenGone(q.ID)
+	return nil, nil
+}
+
+func (a *api) registerChanges(h huma.API) {
+	huma.Register(h, operation(http.MethodPatch, "/devices/{id}", "change-device", "Rename a device, or say that it is verified"), a.changeDevice)
+	huma.Register(h, operation(http.MethodDelete, "/devices/{id}", "delete-device", "Forget a device and its authorizations"), a.deleteDevice)
+	huma.Register(h, operation(http.MethodGet, "/people", "list-people", "People who have signed in at least once"), a.listPeople)
+	huma.Register(h, operation(http.MethodPatch, "/people/{id}", "change-person", "Shut a person out, or in again"), a.changePerson)
+}
+
+type deviceChange struct {
+	ByID
+	Body struct {
+		Name     *string `json:"name,omitempty" minLength:"1" maxLength:"255"`
+		Verified *bool   `json:"verified,omitempty"`
+	}
+}
+
+type oneDevice struct{ Body deviceView }
+
+func (a *api) changeDevice(ctx context.Context, q *deviceChange) (*oneDevice, error) {
+	account := caller(ctx).Account
+	if q.Body.Name != nil {
+		if err := a.store.RenameDevice(ctx, account, q.ID, *q.Body.Name); err != nil {
+			return nil, a.apiError("rename a device", err)
+		}
+	}
+	if q.Body.Verified != nil {
+		if err := a.store.SetVerified(ctx, account, q.ID, *q.Body.Verified); err != nil {
+			return nil, a.apiError("verify a device", err)
+		}
+	}
+	d, err := a.store.Device(ctx, account, q.ID)
+	if err != nil {
+		return nil, a.apiError("look up a device", err)
+	}
+	a.driver.do(func(m *portal.Portal, now time.Time) { m.HandleDeviceChanged(d, now) })
+	return &oneDevice{viewDevice(&d, a.ownerNames(account))}, nil
+}
+
+func (a *api) deleteDevice(ctx context.Context, q *ByID) (*struct{}, error) {
+	if _, _, err := a.store.DeleteDevice(ctx, caller(ctx).Account, q.ID); err != nil {
+		return nil, a.apiError("delete a device", err)
+	}
+	a.driver.do(func(m *portal.Portal, now time.Time) { m.HandleDeviceDeleted(q.ID, now) })
+	return nil, nil
+}
+
+// personView is a person.
+type personView struct {
+	ID       string    `json:"id"`
+	Name     string    `json:"name"`
+	Email    string    `json:"email,omitempty"`
+	Provider string    `json:"provider"`
+	Claims   []string  `json:"claims" nullable:"false" doc:"As name=value, from the last sign-in."`
+	Disabled bool      `json:"disabled"`
+	Created  time.Time `json:"created"`
+	Seen     time.Time `json:"seen"`
+}
+
+func (a *api) listPeople(ctx context.Context, q *Paging) (*page[personView], error) {
+	rows, err := a.store.People(ctx, caller(ctx).Account, q.After, q.Limit)
+	if err != nil {
+		return nil, a.apiError("list people", err)
+	}
+	views := make([]personView, len(rows))
+	for i := range rows {
+		views[i] = viewPerson(&rows[i])
+	}
+	return pageOf(views, len(rows) == q.Limit, last(rows, func(p *store.Person) string { return p.ID })), nil
+}
+
+func viewPerson(p *store.Person) personView {
+	v := personView{p.ID, p.Name, p.Email, p.Provider, p.Groups, p.Disabled, p.Created, p.Seen}
+	if v.Claims == nil {
+		v.Claims = []string{}
+	}
+	return v
+}
+
+type personChange struct {
+	ByID
+	Body struct {
+		Disabled bool `json:"disabled"`
+	}
+}
+
+type onePerson struct{ Body personView }
+
+// changePerson shuts a person out: the person cannot sign in, and the sessions there are end.
+func (a *api) changePerson(ctx context.Context, q *personChange) (*onePerson, error) {
+	account := caller(ctx).Account
+	if err := a.store.SetDisabled(ctx, account, q.ID, q.Body.Disabled); err != nil {
+		return nil, a.apiError("change a person", err)
+	}
+	p, err := a.store.Person(ctx, account, q.ID)
+	if err != nil {
+		return nil, a.apiError("look up a person", err)
+	}
+	if q.Body.Disabled {
+		err = a.endSessions(ctx, account, q.ID)
+	}
+	a.driver.do(func(m *portal.Portal, now time.Time) { m.HandleActor(p.ID, actorOf(&p), !p.Disabled, now) })
+	return &onePerson{viewPerson(&p)}, a.apiError("end sessions", err)
+}
+
+func (a *api) endSessions(ctx context.Context, account, person string) error {
+	return eachPage(func(after string) (string, int, error) {
+		page, err := a.store.Tokens(ctx, account, store.TokenFilter{Kind: store.ClientToken, Subject: person, After: after})
+		if err != nil {
+			return "", 0, err
+		}
+		for i := range page {
+			if _, err := a.store.RevokeToken(ctx, account, page[i].ID, time.Now()); err != nil {
+				return "", 0, err
+			}
+			a.tokenGone(page[i].ID)
+		}
+		return last(page, func(t *store.Token) string { return t.ID }), len(page), nil
+	})
+}

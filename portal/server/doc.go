@@ -1,0 +1,36 @@
+// Package server is the running portal: the driver of portal.Portal, and everything people and
+// devices see of it over HTTP.
+//
+//   - the three websocket endpoints of gateways, clients and relays (connect.go)
+//   - the sign-in of people with OpenID Connect (signin.go, provider.go)
+//   - the HTTP API and its OpenAPI document (api*.go), and the upload of flow records (ingest.go)
+//   - /healthz and /readyz
+//
+// It is not a place for decisions: who may talk to whom is decided by portal.Portal, what is kept is
+// known to portal/store, what the policy file means to portal/config.
+//
+// # Driver
+//
+// The machine is under one lock, which is held from an input until its deliveries are with their
+// channels: internal/channel's Send never blocks. Writes run on goroutines beside it, so that those
+// that come at the same time share a commit; their results come back as inputs. Who reads too slowly
+// is cut by internal/channel.
+//
+// # Edits
+//
+// The policy file is looked at twice a second and at Reload. A good one goes through the machine,
+// which tells live channels what differs; a bad one changes nothing and is logged with file, line
+// and column. The file in force is kept beside the database once everything it has revoked is on
+// the disk, so that an edit made while no portal ran takes effect like any other.
+//
+// What other processes change in the database, such as `firelane portal token revoke`, is noticed
+// within half a second.
+//
+// # Trust
+//
+// Requests are anybody's until their token is known: header, query and body are bounded, tokens are
+// tried at a limited rate for each source, and the address of a client is taken from
+// X-Forwarded-For only if a configured proxy says so. What is listed belongs to the account of the
+// token that asks; relays, which serve all accounts, are listed without their secrets. No token, key or address is logged
+// above debug.
+package server

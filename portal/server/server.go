@@ -1,0 +1,322 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/netutil"
+
+	"github.com/firelane/firelane/internal/channel"
+	"github.com/firelane/firelane/portal"
+	"github.com/firelane/firelane/portal/config"
+	"github.com/firelane/firelane/portal/store"
+	"github.com/firelane/firelane/protocol/signal"
+)
+
+// Options are what a portal is started with.
+type Options struct {
+	// Config is the path of the policy file.
+	Config string
+	// Data is the directory of the database; it is made if it is not there.
+	Data string
+	// URL is where people and devices reach the portal from outside, such as
+	// https://portal.example.com. It must not be nil.
+	URL *url.URL
+	// Proxies may say in X-Forwarded-For whom they speak for, and in other headers where that is.
+	Proxies []netip.Prefix
+	// ICEless lets devices that are capable of it connect without ICE.
+	ICEless bool
+	// Transport carries requests to OpenID Connect providers; nil is http.DefaultTransport.
+	Transport http.RoundTripper
+	// Log is where to log; nil is nowhere.
+	Log *slog.Logger
+}
+
+// Server is a portal that is ready to serve.
+type Server struct {
+	options Options
+	log     *slog.Logger
+	store   *store.Store
+	driver  *driver
+	// secret is what the keys of ingest tokens are derived from.
+	secret   [32]byte
+	channels channel.Server
+	handler  http.Handler
+	policy   policyFile
+	signIn   *signIns
+
+	upgrades  *limiter[attempt]
+	failures  *limiter[netip.Prefix]
+	ingests   *limiter[netip.Addr]
+	ingesting chan struct{}
+	uses      uses
+	nextConn  atomic.Uint64
+	refused   atomic.Uint64
+	ending    atomic.Bool
+	serveOnce sync.Once
+}
+
+// The limits on HTTP. Websockets are beyond them once they are accepted.
+const (
+	// maxConnections bounds open connections: the channels there may be, and a thousand for people.
+	maxConnections = 21000
+	// headerTime bounds how long a header may take, requestTime a request with its body.
+	headerTime  = 10 * time.Second
+	requestTime = time.Minute
+	// idleTime bounds an open connection without a request.
+	idleTime = time.Minute
+	// maxHeader bounds a header: the protocol's query and token, and what browsers send.
+	maxHeader = 32 << 10
+	// shutdownTime bounds how long devices are waited for when the portal ends.
+	shutdownTime = 5 * time.Second
+)
+
+// databaseName is the database's in Options.Data, inForceName that of the policy file in force.
+const (
+	databaseName = "portal.db"
+	inForceName  = "policy.in-force"
+)
+
+// DatabasePath returns where the database is in a data directory.
+func DatabasePath(data string) string { return filepath.Join(data, databaseName) }
+
+// InForcePath returns where the policy file in force is kept in a data directory.
+func InForcePath(data string) string { return filepath.Join(data, inForceName) }
+
+// Open reads the policy file, opens the database and continues from what is there. A policy file
+// that is not good is an error of type config.Problems.
+func Open(ctx context.Context, o Options) (*Server, error) {
+	s := &Server{
+		options: o, log: o.Log,
+		upgrades: newLimiter[attempt](1, upgradeInterval),
+		failures: newLimiter[netip.Prefix](failureBurst, failureInterval),
+		ingests:  newLimiter[netip.Addr](1, ingestInterval), ingesting: make(chan struct{}, maxIngesting),
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if o.URL == nil {
+		return nil, errors.New("the portal's URL is missing")
+	}
+	if err := os.MkdirAll(o.Data, 0o700); err != nil {
+		return nil, fmt.Errorf("make data directory: %w", err)
+	}
+	text, file, err := readPolicy(o.Config)
+	if err != nil {
+		return nil, err
+	}
+	if s.store, err = store.Open(ctx, DatabasePath(o.Data), store.Options{}); err != nil {
+		return nil, err
+	}
+	if err := s.start(ctx, text, file); err != nil {
+		return nil, errors.Join(err, s.store.Close())
+	}
+	return s, nil
+}
+
+func (s *Server) start(ctx context.Context, text []byte, file *config.File) error {
+	inForce, err := s.inForce(text, file)
+	if err != nil {
+		return err
+	}
+	state, err := loadState(ctx, s.store, inForce)
+	if err != nil {
+		return fmt.Errorf("load what the portal knew: %w", err)
+	}
+	settings, err := s.settings(ctx)
+	if err != nil {
+		return err
+	}
+	s.secret = settings.Secret
+	s.driver = newDriver(portal.New(settings, state, time.Now()), s.log, s.store)
+	s.signIn = newSignIns(s)
+	s.policy.file.Store(inForce)
+	s.install(text, file)
+	s.handler = s.routes()
+	return nil
+}
+
+// settings are the machine's.
+func (s *Server) settings(ctx context.Context) (portal.Settings, error) {
+	st := portal.Settings{ICEless: s.options.ICEless, FlowLogs: s.flowLogs()}
+	secret, err := s.store.Secret(ctx, store.Portal, "ingest", len(st.Secret))
+	if err != nil {
+		return st, fmt.Errorf("portal's secret: %w", err)
+	}
+	copy(st.Secret[:], secret)
+	_, err = rand.Read(st.Seed[:])
+	return st, err
+}
+
+// uploadInterval is how often devices upload flow records, in seconds, and uploadBatch how many at a
+// time.
+const (
+	uploadInterval = 60
+	uploadBatch    = 1000
+)
+
+// flowLogs is what devices are told about uploads. They upload to port 443 with TLS or not at all.
+func (s *Server) flowLogs() signal.FlowLogs {
+	u := s.options.URL
+	if u.Scheme != "https" || u.Port() != "" && u.Port() != "443" {
+		return signal.FlowLogs{APIURL: "https://localhost/"}
+	}
+	return signal.FlowLogs{APIURL: "https://" + u.Hostname() + "/", UploadIntervalSecs: uploadInterval, UploadBatchSize: uploadBatch}
+}
+
+// Handler answers everything but metrics.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// Serve serves on l, with TLS if there is a configuration for it, until ctx ends; then devices are
+// asked to come back and the database is closed. It can be called once.
+func (s *Server) Serve(ctx context.Context, l net.Listener, c *tls.Config) error {
+	err := errors.New("portal has been served before")
+	s.serveOnce.Do(func() { err = s.serve(ctx, l, c) })
+	return err
+}
+
+func (s *Server) serve(ctx context.Context, l net.Listener, c *tls.Config) error {
+	var protocols http.Protocols
+	protocols.SetHTTP1(true) // websockets cannot come out of HTTP/2 here
+	server := &http.Server{
+		Handler: s.handler, Protocols: &protocols,
+		ReadHeaderTimeout: headerTime, ReadTimeout: requestTime, WriteTimeout: requestTime, IdleTimeout: idleTime,
+		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	l = netutil.LimitListener(l, maxConnections)
+	if c != nil {
+		c = c.Clone()
+		c.NextProtos = []string{"http/1.1"}
+		l = tls.NewListener(l, c)
+	}
+	watching, stopWatching := context.WithCancel(ctx)
+	var watchers sync.WaitGroup
+	watchers.Go(func() { s.watchPolicy(watching) })
+	watchers.Go(func() { s.watchStore(watching) })
+	watchers.Go(func() { s.watchUses(watching) })
+	watchers.Go(func() { s.maintain(watching) })
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(l) }()
+	var err error
+	select {
+	case err = <-ended:
+		err = fmt.Errorf("serve portal: %w", err)
+	case <-ctx.Done():
+	}
+	stopWatching()
+	watchers.Wait()
+	s.shutdown(server)
+	return errors.Join(err, s.store.Close())
+}
+
+// shutdown asks devices to come back later and waits for what is under way.
+func (s *Server) shutdown(server *http.Server) {
+	s.ending.Store(true)
+	ctx, cancel := context.WithTimeout(context.Background(), shutdownTime)
+	defer cancel()
+	if err := server.Shutdown(ctx); err != nil {
+		server.Close()
+	}
+	s.channels.Shutdown(ctx)
+	s.driver.close()
+}
+
+// Close closes a portal that has not been served.
+func (s *Server) Close() error {
+	var err error
+	s.serveOnce.Do(func() {
+		s.driver.close()
+		err = s.store.Close()
+	})
+	return err
+}
+
+// routes says what is where.
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	for _, r := range []signal.Role{signal.RoleGateway, signal.RoleClient, signal.RoleRelay} {
+		mux.HandleFunc(signal.Endpoint(r, signal.V2), s.serveSocket)
+		if old := signal.Endpoint(r, signal.V1); old != signal.Endpoint(r, signal.V2) {
+			mux.HandleFunc(old, s.serveSocket)
+		}
+	}
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", s.serveReady)
+	mux.HandleFunc("POST "+portal.IngestPath, s.serveIngest)
+	s.signIn.routes(mux)
+	s.apiRoutes(mux)
+	return mux
+}
+
+// serveReady says whether devices can be served: the database answers.
+func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), askTime)
+	defer cancel()
+	if _, err := s.store.Accounts(ctx, "", 1); err != nil || s.ending.Load() {
+		http.Error(w, "not ready", http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ok")
+}
+
+// maintainEvery is how often what only grows is cut back, tokenKept how long tokens stay to be seen
+// after their end.
+const (
+	maintainEvery = time.Hour
+	tokenKept     = 30 * 24 * time.Hour
+)
+
+// maintain deletes tokens that have long been of no use, and notes which devices are connected.
+func (s *Server) maintain(ctx context.Context) {
+	tick := time.NewTicker(maintainEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err := s.maintainOnce(ctx, time.Now()); err != nil && ctx.Err() == nil {
+			s.log.Warn("cannot maintain the database", "error", err)
+		}
+	}
+}
+
+func (s *Server) maintainOnce(ctx context.Context, now time.Time) error {
+	seen := map[string][]string{}
+	s.driver.live(func(c *session) {
+		if id := c.connect.Device.ID; id != "" {
+			seen[c.account] = append(seen[c.account], id)
+		}
+	})
+	for account, ids := range seen {
+		for len(ids) > 0 {
+			n := min(len(ids), store.MaxPage)
+			if err := s.store.SeeDevices(ctx, account, ids[:n], now); err != nil {
+				return err
+			}
+			ids = ids[n:]
+		}
+	}
+	return eachAccount(ctx, s.store, func(account string) error {
+		for {
+			n, err := s.store.DeleteTokens(ctx, account, now.Add(-tokenKept), 0)
+			if err != nil || n < store.MaxPage {
+				return err
+			}
+		}
+	})
+}
