@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -61,6 +62,7 @@ func Listen(name string, f *os.File) (net.Listener, error) {
 		u.SetUnlinkOnClose(false) // the file may be another process's by then
 	}
 	l := &listener{Listener: inner, path: path, ended: make(chan struct{})}
+	l.closing = sync.OnceValue(l.close)
 	if err := l.watch(); err != nil {
 		inner.Close()
 		return nil, fmt.Errorf("watch configuration socket %s: %w", path, err)
@@ -76,6 +78,7 @@ type listener struct {
 	events  *os.File      // inotify
 	removed atomic.Bool   // why Listener was closed
 	ended   chan struct{} // closed when the watching goroutine has ended
+	closing func() error
 }
 
 // Accept returns the next connection.
@@ -88,8 +91,11 @@ func (l *listener) Accept() (net.Conn, error) {
 }
 
 // Close removes the socket's file if it is still ours, and waits until nothing of the listener
-// runs any more.
-func (l *listener) Close() error {
+// runs any more. A call beside another one waits for it: between finding the file and removing it
+// the path could have become that of a new socket.
+func (l *listener) Close() error { return l.closing() }
+
+func (l *listener) close() error {
 	l.events.Close()
 	<-l.ended
 	if l.present() {

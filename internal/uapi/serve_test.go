@@ -225,3 +225,27 @@ func await(t *testing.T, what string, ok func() bool) {
 		}
 	}
 }
+
+// Serve closes its listener from two goroutines when it is told to end. The later one must not
+// remove the socket that somebody has made meanwhile.
+func TestClosesAtOnceRemoveOneFile(t *testing.T) {
+	name := fmt.Sprintf("fltest%d", os.Getpid())
+	for range 200 {
+		l := listen(t, name)
+		other := make(chan error, 1)
+		go func() { other <- l.Close() }()
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		next := listen(t, name)
+		if err := <-other; err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(SocketPath(name)); err != nil {
+			t.Fatalf("the next socket: %v", err)
+		}
+		if err := next.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
