@@ -56,6 +56,7 @@ type polGateway struct {
 	table  *fib.Table
 	peer   *fib.Peer
 	inner  *fastpath.Punts
+	last   map[*fastpath.Counters]uint64 // drops, by loop
 }
 
 func newPolGateway(t testing.TB) *polGateway {
@@ -67,7 +68,7 @@ func newPolGateway(t testing.TB) *polGateway {
 	client := w.settle(t, 0, wgStart).NewSessions[0].Keypair
 	table := fib.NewTable(1280)
 	table.TakeConnectionID(func() uint32 { return 2 })
-	g := &polGateway{fpEnds: e, client: client, table: table, peer: fib.NewPeer(1, fib.RoamNever, 2), inner: fastpath.NewPunts(16)}
+	g := &polGateway{fpEnds: e, client: client, table: table, peer: fib.NewPeer(1, fib.RoamNever, 2), inner: fastpath.NewPunts(16), last: map[*fastpath.Counters]uint64{}}
 	g.peer.Flows().SetBudget(fib.NewFlowBudget(1<<16, 1<<16, [16]byte{1}))
 	s := fib.NewSession(g.peer, answer.NewSessions[0].Keypair, true, fib.Lifetime{
 		RejectAt: fib.Never, SendUntil: fib.Never, RekeyOnSendAt: fib.Never, RekeyOnReceiveAt: fib.Never,
@@ -79,6 +80,15 @@ func newPolGateway(t testing.TB) *polGateway {
 	e.encap = fastpath.NewEncap(table, 0, 63, e.cache, g.inner, e)
 	e.decap = fastpath.NewDecap(table, 0, 64, e.signals, g.inner, fastpath.Offloads{TSO: true, USO: true})
 	return g
+}
+
+// dropped returns how many packets a loop has dropped since the last call for it.
+func (g *polGateway) dropped(c *fastpath.Counters) uint64 {
+	var s fastpath.Snapshot
+	s.Add(c)
+	n := s.Dropped() - g.last[c]
+	g.last[c] = s.Dropped()
+	return n
 }
 
 // toClient carries a packet from the tunnel, and returns what the client decrypts.
@@ -119,7 +129,7 @@ var polShared *polGateway
 // FuzzPolicy: arbitrary bytes from a client through filter, NAT and translation, and arbitrary bytes
 // back, under all kinds of policy. Nothing panics, what comes out is a well-formed packet, with right
 // checksums if it came with such, only the client's own addresses appear outside and only what it
-// may see inside; and every packet is carried or counted.
+// may see inside; and every packet is either carried or counted as dropped.
 func FuzzPolicy(f *testing.F) {
 	add := func(a, b []byte) {
 		for switches := range byte(48) {
@@ -143,13 +153,22 @@ func FuzzPolicy(f *testing.F) {
 		for g.inner.Pop(new(fastpath.Punted)) {
 		}
 		_, right := wellFormed(up)
+		g.dropped(g.decap.Counters())
 		m := g.seal(up)
 		out := g.receive(t, batch.Train{Buf: m, Stride: len(m), Remote: wgFrom})
+		if dropped := g.dropped(g.decap.Counters()); (dropped == 0) == (len(out) == 0) && len(up) > 0 {
+			t.Fatalf("of one packet %d went out and %d were dropped", len(out), dropped)
+		}
 		for _, b := range out {
 			checkOut(t, b, right, switches&8 == 0)
 		}
 		_, right = wellFormed(down)
-		for _, b := range g.toClient(t, down) {
+		g.dropped(g.encap.Counters())
+		in := g.toClient(t, down)
+		if dropped := g.dropped(g.encap.Counters()); (dropped == 0) == (len(in) == 0) {
+			t.Fatalf("of one packet %d came in and %d were dropped", len(in), dropped)
+		}
+		for _, b := range in {
 			checkIn(t, b, right)
 		}
 		// What a resource would answer, as far as turning addresses around is an answer.

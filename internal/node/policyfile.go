@@ -46,7 +46,9 @@ const maxPolicyFile = 32 << 20
 // the portal's: ports run from 0 to 65535 where they are not given, and an empty list permits
 // everything. "expires_at" is in Unix seconds; null or absent is never. "ranges" replaces the address plan's. "nat64"
 // absent is no NAT64 prefix, and {} the well-known one; a resource with "nat64" false is only
-// reached in the family it is addressed in. "name" of a resource is for people.
+// reached in the family it is addressed in. "stateless" keeps no flows for the prefix; the IPv4 address
+// of a client that has both is then the translator's, and IPv4 packets of its own are unreachable, but
+// to names. "fragments" lets clients send and get fragments. "name" of a resource is for people.
 //
 // What is unknown, double or out of bounds is an error that names file, line and place.
 func ReadPolicyFile(path string, start time.Time) (*control.PolicySet, error) {
