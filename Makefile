@@ -23,7 +23,7 @@ slow  := netnstest topology
 # existing turns the names of packages into arguments, leaving out what is not there.
 existing = $(foreach p,$(1),$(if $(wildcard $(p:/...=)/*),./$(p)))
 
-.PHONY: build run test check race cover netns fuzz bench clean lint install root
+.PHONY: build run test check race cover netns fuzz bench soak clean lint install root
 
 build: ## the program, and the name under which it is `firelane wg`
 	$(GO) build -o firelane ./cmd/firelane
@@ -70,6 +70,9 @@ bench: root install build ## the full benchmark; the report is in out/bench
 	$(GO) run ./bench $(BENCH)
 	$(GO) run ./bench/relay $(BENCH_RELAY)
 	$(GO) run ./bench/portal -program ./firelane $(BENCH_PORTAL)
+
+soak: root install ## the relay under churn for an hour
+	FIRELANE_SOAK=1h $(GO) test -count=1 -timeout 75m -run '^TestSoak$$' ./relay
 
 clean:
 	rm -rf firelane firelane-wg out

@@ -141,6 +141,11 @@ func (s *Server) retryOpen(l *lease, at int64) {
 			return
 		}
 	}
+	s.giveUp(l, at)
+}
+
+// giveUp ends a lease without a port, and says so to the client.
+func (s *Server) giveUp(l *lease, at int64) {
 	if !l.gone {
 		r := request{from: l.Client, user: identity{key: l.key}, checked: true, at: at}
 		r.m.Method, r.m.ID = stun.Allocate, l.asked
@@ -163,7 +168,7 @@ func (s *Server) establish(l *lease, at int64) {
 func (s *Server) answerAllocate(l *lease) {
 	r := request{from: l.Client, user: identity{key: l.key}}
 	r.m.Method = stun.Allocate
-	w := s.begin(stun.Success, stun.Allocate, l.asked)
+	w := s.begin(stun.Allocate, l.asked)
 	if l.Families&IPv4 != 0 {
 		w.Address(stun.XORRelayedAddress, netip.AddrPortFrom(s.cfg.Public4, l.Port))
 	}
@@ -197,7 +202,7 @@ func (s *Server) refresh(r *request) {
 	} else {
 		s.timers.set(&l.expiry, r.at+int64(seconds)*second)
 	}
-	w := s.begin(stun.Success, stun.Refresh, r.m.ID)
+	w := s.begin(stun.Refresh, r.m.ID)
 	w.Uint32(stun.Lifetime, seconds)
 	s.finish(r, &w)
 }

@@ -263,9 +263,9 @@ func TestCreatePermission(t *testing.T) {
 	}
 }
 
-// Whatever is wrong with a request, what it is answered with before its sender has shown a valid
-// signature is, with the headers of IP and UDP, at most three times as long as it, and the rate is
-// bounded for each source.
+// What a request without a user name is answered with, which is all that somebody who forges
+// addresses needs, is as short as the protocol allows. What follows from it, with the headers of IP
+// and UDP, is at most two and a quarter times as long as the request, and with a user name much less. The rate is bounded for each source.
 func TestNoAmplification(t *testing.T) {
 	h := newHarness(t, func(c *Config) { c.Limits.RefusalsPerSecond = 10; c.Limits.BindingsPerSecond = 10 })
 	d := h.device("192.0.2.1:1000", "a")
@@ -273,12 +273,24 @@ func TestNoAmplification(t *testing.T) {
 		w := stun.Start(nil, stun.Request, m, stun.TransactionID{1})
 		return w.Bytes()
 	}
-	for _, b := range [][]byte{bare(stun.Binding), bare(stun.Allocate), bare(stun.Refresh), d.build(stun.Refresh, nil)} {
-		h.s.HandleMessage(b, d.from, h.now)
+	malformed := stun.Start(nil, stun.Request, stun.Binding, stun.TransactionID{1})
+	malformed.Channel(1)
+	for _, c := range []struct {
+		name    string
+		request []byte
+		percent int
+	}{
+		{"Binding", bare(stun.Binding), 125},
+		{"malformed Binding", malformed.Bytes(), 100},
+		{"incomplete Allocate", bare(stun.Allocate), 117},
+		{"Refresh of nobody", bare(stun.Refresh), 225},
+		{"Refresh with a name", d.build(stun.Refresh, nil), 140},
+	} {
+		h.s.HandleMessage(c.request, d.from, h.now)
 		h.s.Drain(&h.out)
 		const lower = 20 + 8 // headers of IPv4 and UDP
-		if n := len(h.out.Datagrams[0].Bytes); n+lower > 3*(len(b)+lower) {
-			t.Errorf("%d bytes answer %d", n, len(b))
+		if n := len(h.out.Datagrams[0].Bytes); 100*(n+lower) > c.percent*(len(c.request)+lower) {
+			t.Errorf("%s: %d bytes answer %d", c.name, n, len(c.request))
 		}
 	}
 	near := netip.MustParseAddrPort("[2001:db8::1]:1")
@@ -306,5 +318,37 @@ func TestNoAmplification(t *testing.T) {
 	}
 	if h.s.Counters().Event(EventBindingRate) == 0 || h.s.Counters().Event(EventRefusalRate) == 0 {
 		t.Error("not counted")
+	}
+}
+
+// Somebody who sends under a client's address uses up neither its Bindings nor, once it has
+// returned its nonce, its refusals.
+func TestForgedPacketsDoNotSilenceAClient(t *testing.T) {
+	h := newHarness(t, func(c *Config) { c.Limits = DefaultLimits() })
+	d := h.device("192.0.2.1:1000", "a")
+	wants(t, "allocate", d.allocate(), 0)
+	binding := stun.Start(nil, stun.Request, stun.Binding, stun.TransactionID{1})
+	refresh := stun.Start(nil, stun.Request, stun.Refresh, stun.TransactionID{1})
+	stranger := Tuple{netip.AddrPortFrom(d.from.Remote.Addr(), 7), d.from.Local}
+	for range 2 * burstSeconds * DefaultLimits().BindingsPerSecond {
+		h.ask(stranger, binding.Bytes())
+		h.ask(stranger, refresh.Bytes())
+	}
+	if len(h.ask(stranger, binding.Bytes())) != 0 || len(h.ask(stranger, refresh.Bytes())) != 0 {
+		t.Error("the flood is answered")
+	}
+	if got := h.ask(d.from, binding.Bytes()); len(got) != 1 || got[0].m.Class != stun.Success {
+		t.Errorf("the client's Binding: %+v", got)
+	}
+	wants(t, "a request with a nonce", d.refresh(), 0)
+	key := d.key
+	d.key = [16]byte{}
+	if got := h.ask(d.from, d.build(stun.Refresh, nil)); len(got) != 1 || got[0].m.Code != 401 {
+		t.Errorf("a bad signature with a good nonce: %+v", got)
+	}
+	d.key = key
+	d.refresh(0)
+	if len(h.ask(d.from, binding.Bytes())) != 0 {
+		t.Error("a client without an allocation is no exception")
 	}
 }

@@ -20,21 +20,28 @@ const (
 	Dropped
 )
 
-// maxBindingAnswer is enough for what answerBinding writes.
-const maxBindingAnswer = stun.HeaderSize + 4 + maxSoftware + 4 + 20
+// maxBindingAnswer is how long in bytes an answer to a Binding request is at most: a header and one
+// IPv6 address.
+const maxBindingAnswer = stun.HeaderSize + 4 + 20
 
 // Bindings answers Binding requests, for which a relay needs no state: workers do it on the spot.
 // It is shared by all workers and the server.
 type Bindings struct {
-	software []byte
+	table    *Table
 	limiter  *Limiter
 	counters *Counters
 }
 
 // Answer looks at a datagram that starts like STUN and appends the answer to dst if it is a
 // Binding request. now is in nanoseconds of the workers' clock. It does not allocate if dst has
-// room for 112 bytes.
-func (b *Bindings) Answer(dst, datagram []byte, remote netip.AddrPort, now int64) ([]byte, Verdict) {
+// room for maxBindingAnswer bytes.
+//
+// A client with an allocation is answered without limit: whoever forges packets from its address
+// could otherwise use up what the limit leaves it.
+//
+// Nobody vouches for the request, so the answer holds nothing that can be done without: neither
+// SOFTWARE nor a reason phrase.
+func (b *Bindings) Answer(dst, datagram []byte, from Tuple, now int64) ([]byte, Verdict) {
 	if len(datagram) < stun.HeaderSize || binary.BigEndian.Uint16(datagram) != uint16(stun.Binding) {
 		return dst, Punt
 	}
@@ -44,11 +51,11 @@ func (b *Bindings) Answer(dst, datagram []byte, remote netip.AddrPort, now int64
 		b.counters.count(EventNotRequest)
 		return dst, Dropped
 	}
-	if remote.Port() == 0 {
+	if from.Remote.Port() == 0 {
 		b.counters.count(EventPortZero)
 		return dst, Dropped
 	}
-	if !b.limiter.Allow(remote.Addr(), now) {
+	if b.table.Client(from.Remote, from.Local) == nil && !b.limiter.Allow(from.Remote.Addr(), now) {
 		b.counters.count(EventBindingRate)
 		return dst, Dropped
 	}
@@ -58,11 +65,10 @@ func (b *Bindings) Answer(dst, datagram []byte, remote netip.AddrPort, now int64
 		code, class = 400, stun.Failure
 	}
 	w := stun.Start(dst, class, stun.Binding, m.ID)
-	w.Text(stun.Software, b.software)
 	if code == 0 {
-		w.Address(stun.XORMappedAddress, unmapped(remote))
+		w.Address(stun.XORMappedAddress, unmapped(from.Remote))
 	} else {
-		w.Error(code, reasonOf(code))
+		w.Error(code, "")
 	}
 	b.counters.responded(stun.Binding, code)
 	return w.Bytes(), Answered

@@ -29,14 +29,18 @@ func (b *bucket) take(n, now int64) bool {
 	return takeAt(&b.full, int64(float64(n)*b.perToken), int64(b.burst), now)
 }
 
+// clockSlack is how far, in nanoseconds, the clocks of those who share a bucket may lie apart: a
+// worker reads its own once per turn, and a turn takes milliseconds at most.
+const clockSlack = 1_000_000_000
+
 // takeAt moves the time at which a bucket is full by cost, unless that lies more than burst
-// ahead. A time before now, or one further ahead than a bucket can have come to, which happens
-// when the clock has jumped back, stands for a full bucket.
+// ahead. A time before now stands for a full bucket, and so does one further ahead than any bucket
+// can have come to by a clock within clockSlack of this one: then the clock has jumped back.
 func takeAt(full *atomic.Int64, cost, burst, now int64) bool {
 	for {
 		old := full.Load()
 		at := old
-		if at < now || at > now+burst {
+		if at < now || at > now+burst+clockSlack {
 			at = now
 		}
 		if at+cost > now+burst {

@@ -30,7 +30,7 @@ func (s *Server) channelBind(r *request) {
 		s.refuse(r, 443)
 		return
 	}
-	if !s.cfg.allows(r.m.Peer) {
+	if !s.allows(r.m.Peer) {
 		s.counters.count(EventDeniedPeer)
 		s.refuse(r, 403)
 		return
@@ -41,7 +41,7 @@ func (s *Server) channelBind(r *request) {
 		return
 	}
 	if b == nil {
-		if len(l.byNumber) >= s.cfg.Limits.ChannelsPerAllocation || s.channels >= s.cfg.Limits.Channels {
+		if len(l.byNumber) >= s.channelsFor(l) {
 			s.refuse(r, 508)
 			return
 		}
@@ -54,6 +54,24 @@ func (s *Server) channelBind(r *request) {
 	}
 	s.timers.set(&b.expiry, r.at+channelLifetime)
 	s.succeed(r)
+}
+
+// An allocation may always have leastChannels, while there are any, and more up to one in fairShare
+// of those that the others leave (a dynamic threshold; Choudhury and Hahne, 1998): one alone, with
+// the defaults, all 4,096 numbers. Whoever comes later is served, however greedy those before:
+// 64 of them get 4,096 to 1,500, which leaves a third of all channels, and 1,500 for the next.
+const (
+	leastChannels = 16
+	fairShare     = 64
+)
+
+// channelsFor returns how many channels l may have now.
+func (s *Server) channelsFor(l *lease) int {
+	left := s.cfg.Limits.Channels - s.channels
+	if left <= 0 {
+		return 0
+	}
+	return min(s.cfg.Limits.ChannelsPerAllocation, max(leastChannels, (left+len(l.byNumber))/fairShare))
 }
 
 func (s *Server) newBinding(l *lease, number uint16, peer netip.AddrPort) *binding {

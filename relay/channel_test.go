@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 	"time"
@@ -93,10 +94,16 @@ func TestChannelLifetime(t *testing.T) {
 func TestPeerRules(t *testing.T) {
 	denied := []string{"127.0.0.1:1", "[::1]:1", "169.254.169.254:80", "[fe80::1]:1", "224.0.0.1:1", "[ff02::1]:1", "0.0.0.0:1",
 		"[::]:1", "255.255.255.255:1", "0.1.2.3:1", "240.0.0.1:1", "[::ffff:10.0.0.1]:1", "[::ffff:127.0.0.1]:1", "[::7f00:1]:1",
-		"[64:ff9b::7f00:1]:1", "198.51.100.1:0", "203.0.113.1:3478", "203.0.113.1:22", "[2001:db8:1::1]:3478", "10.9.9.9:22", "192.0.2.66:1"}
+		"[64:ff9b::7f00:1]:1", "198.51.100.1:0", "203.0.113.1:3478", "203.0.113.1:22", "[2001:db8:1::1]:3478", "10.9.9.9:22", "192.0.2.66:1",
+		"203.0.113.1:50000", "[2001:db8:1::1]:65535", "10.9.9.9:50000", "[fec0::1]:1", "[feff::1]:1",
+		// Addresses of IPv4 in other clothes: this host's, its listening port, loopback, a denied network.
+		"[64:ff9b::cb00:7101]:3478", "[64:ff9b::cb00:7101]:22", "[64:ff9b::a09:909]:22", "[64:ff9b::c000:242]:1",
+		"[::ffff:0:7f00:1]:1", "[::ffff:0:cb00:7101]:3478", "[2002:7f00:1::1]:1", "[2002:cb00:7101::1]:3478", "[2002:a9fe:a9fe::1]:80",
+		"[64:ff9b:1::7f00:1]:1", "[64:ff9b:1:7f00:0:100::]:1", "[64:ff9b:1:7f:0:1::]:1", "[64:ff9b:1:0:7f:0:100:0]:1", "[64:ff9b:1::]:1",
+		"[64:ff9b:1:cb00:71:100::]:3478"}
 	allowed := []string{"198.51.100.1:1", "[2001:db8::9]:1", "10.0.0.1:1", "192.168.1.1:1", "100.64.0.1:1", "[fd00::1]:1",
-		"203.0.113.1:50000", "[2001:db8:1::1]:65535", "10.9.9.9:50000", "[64:ff9b::a00:1]:1"}
-	private := []string{"10.0.0.1:1", "172.16.0.1:1", "192.168.1.1:1", "100.64.0.1:1", "[fd00::1]:1", "[64:ff9b::a00:1]:1"}
+		"[64:ff9b::a00:1]:1", "[64:ff9b:1::a00:1]:1", "[2002:c633:6401::1]:1", "[::ffff:0:c633:6401]:1"}
+	private := []string{"10.0.0.1:1", "172.16.0.1:1", "192.168.1.1:1", "100.64.0.1:1", "[fd00::1]:1", "[64:ff9b::a00:1]:1", "[2002:a00:1::1]:1"}
 	change := func(c *Config) {
 		c.Own = []netip.Addr{netip.MustParseAddr("10.9.9.9")}
 		c.Peers.Deny = []netip.Prefix{netip.MustParsePrefix("192.0.2.64/26")}
@@ -114,7 +121,16 @@ func TestPeerRules(t *testing.T) {
 	}
 	check(d, denied, 403)
 	check(d, allowed, 0)
-	if n := h.s.Counters().Event(EventDeniedPeer); n != uint64(len(denied)) {
+	other := h.device("192.0.2.2:1000", "b")
+	other.allocate()
+	pair := []string{"203.0.113.1", "[2001:db8:1::1]", "10.9.9.9", "[64:ff9b::a09:909]"}
+	for i := range pair {
+		pair[i] += fmt.Sprintf(":%d", other.published().Port)
+	}
+	check(d, pair, 0)
+	other.refresh(0)
+	wants(t, "an allocation that was", d.bind(number-1, pair[len(pair)-1]), 403)
+	if n := h.s.Counters().Event(EventDeniedPeer); n != uint64(len(denied))+1 {
 		t.Errorf("%d denials counted", n)
 	}
 	h = newHarness(t, func(c *Config) { c.Peers = PeerRules{AllowLoopback: true, AllowLinkLocal: true, DenyPrivate: true} })
@@ -141,6 +157,34 @@ func TestChannelLimits(t *testing.T) {
 	wants(t, "beyond that of all", e.bind(0x4001, peer(1)), 508)
 	d.refresh(0)
 	wants(t, "when there is room again", e.bind(0x4001, peer(1)), 0)
+}
+
+// A few who take all the channels they can get leave as many for whoever comes next.
+func TestAFewCannotTakeAllChannels(t *testing.T) {
+	h := newHarness(t, func(c *Config) { c.Limits.Channels = 64 * 256 })
+	greedy := func(i int) (n int) {
+		d := h.device(fmt.Sprintf("192.0.2.1:%d", 1000+i), fmt.Sprint(i))
+		d.allocate()
+		for d.bind(MinChannel+uint16(n), netip.AddrPortFrom(netip.MustParseAddr("198.51.100.1"), uint16(n+1)).String()).Code == 0 {
+			n++
+		}
+		return n
+	}
+	last := 0
+	for i := range 65 {
+		last = greedy(i)
+	}
+	if left := h.s.cfg.Limits.Channels - h.s.channels; last < 64 || left < h.s.cfg.Limits.Channels/4 {
+		t.Errorf("the last of 65 gets %d channels, and %d are left", last, left)
+	}
+	for i := 65; h.s.channels < h.s.cfg.Limits.Channels; i++ {
+		if last = greedy(i); last < leastChannels && h.s.channels < h.s.cfg.Limits.Channels {
+			t.Fatalf("client %d gets %d channels", i, last)
+		}
+	}
+	if n := greedy(5000); n != 0 {
+		t.Errorf("%d channels beyond the limit", n)
+	}
 }
 
 // An allocation holds every number there is.

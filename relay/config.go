@@ -26,8 +26,8 @@ type Config struct {
 	Peers PeerRules
 	// Limits bound what strangers and clients can use up; see DefaultLimits.
 	Limits Limits
-	// Software is what answers say in SOFTWARE; "" means "firelane". Short is good: it is part
-	// of what an unauthenticated request is answered with.
+	// Software is what answers to requests with a user name say in SOFTWARE; "" means "firelane".
+	// Short is good: it is part of refusals.
 	Software string
 	// Seed is the source of all chance: ports, nonces, hash seeds. From a good generator.
 	Seed [32]byte

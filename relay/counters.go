@@ -31,7 +31,7 @@ const (
 	EventDeleted
 	// EventReplaced: an allocation made way for a newer one of its user.
 	EventReplaced
-	// EventOpenFailed: a port could not be bound.
+	// EventOpenFailed: a port could not be bound, whatever the reason.
 	EventOpenFailed
 	// EventPortZero: a datagram came from UDP port 0.
 	EventPortZero

@@ -10,7 +10,7 @@
 // It is not a general TURN server: Send and Data indications, TCP, EVEN-PORT, RESERVATION-TOKEN
 // and DONT-FRAGMENT do not exist here. A client that prefers indications gets an allocation but
 // loses what it sends before its channel is bound (pion/turn), or everything (turnutils_uclient
-// with -s).
+// with -s). An empty datagram reaches a peer, but none comes back: sockets do not report them.
 //
 // # Obligations of the driver
 //
@@ -19,8 +19,9 @@
 //  2. After any number of Handle… calls, call Drain and carry the output out in this order:
 //     Closes, Opens, Datagrams. A port that is closed and one that is opened may be the same.
 //  3. For each Open bind one UDP socket per family on the port and tell HandleOpened, soon and
-//     exactly once, also when it failed: the client waits for the answer, and success is only
-//     answered when the port is really bound.
+//     exactly once, also when another program has the port; or HandleNotOpened when the host has
+//     no room for more sockets. The client waits for the answer, and success is only answered
+//     when the port is really bound.
 //  4. For each Close, close the sockets behind the handle given to HandleOpened. The allocation
 //     has left the table by then, but a worker in the middle of a batch may still hold it: a
 //     descriptor must not be reused before every worker has begun a new batch. A Close of an

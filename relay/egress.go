@@ -68,7 +68,7 @@ func (e *egress) toPeer(x *exit, c *Channel, n int, ecn uint8) *outgoing {
 	g := e.start(x, slot)
 	g.channel, g.toClient = c, false
 	g.PerSegment, g.Stride, g.ECN = 1, n, ecn
-	g.Remote = c.Peer
+	g.Remote, g.Local = c.Peer, x.source
 	return g
 }
 
@@ -173,8 +173,10 @@ func (e *egress) flush() {
 	e.turn++
 }
 
-// send sends the list through x. A full send buffer is waited for once in a flush, because the
-// link behind it is the one of all, and then costs the newest data.
+// send sends the list through x. A full send buffer of a listening socket is waited for once in a
+// flush, because the link behind it is the one of all, and then costs the newest data. That of a
+// port costs it at once: its client alone has filled it, perhaps with datagrams that wait for
+// neighbours which do not exist, and the others must not wait for that.
 func (e *egress) send(x *exit, patience *time.Duration) {
 	for list := e.list; len(list) > 0; {
 		n, err := x.socket.SendGathers(list)
@@ -184,7 +186,7 @@ func (e *egress) send(x *exit, patience *time.Duration) {
 		case err != nil:
 			e.lose(DropSendRefused, list)
 			return
-		case *patience > 0:
+		case x.shared && *patience > 0:
 			x.socket.WaitWritable(*patience)
 			*patience = 0
 		default:
@@ -202,7 +204,7 @@ func (e *egress) lose(v Drop, list []*batch.Gather) {
 
 const (
 	noGather = -1
-	// sendPatience is how long a flush waits for room in send buffers: the time in which a
-	// 10 Gbit/s link drains 1 MiB.
+	// sendPatience is how long a flush waits for room in the listening sockets' send buffers: the
+	// time in which a 10 Gbit/s link drains 1 MiB.
 	sendPatience = time.Millisecond
 )

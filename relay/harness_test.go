@@ -35,13 +35,15 @@ type harness struct {
 	bound map[uint16]AllocationID
 	out   Output
 
-	// hold keeps opens instead of carrying them out; failing makes the next so many fail.
-	hold    bool
-	held    []Open
-	failing int
-	closes  []Close
-	answers []answer
-	ids     uint32 // of the transactions so far
+	// hold keeps opens instead of carrying them out; failing makes the next so many fail because
+	// the port is taken, and exhausted because there are no descriptors.
+	hold      bool
+	held      []Open
+	failing   int
+	exhausted int
+	closes    []Close
+	answers   []answer
+	ids       uint32 // of the transactions so far
 }
 
 type answer struct {
@@ -114,6 +116,11 @@ func (h *harness) opened(o Open) {
 	if h.failing > 0 {
 		h.failing--
 		h.s.HandleOpened(o.ID, nil, false, h.now)
+		return
+	}
+	if h.exhausted > 0 {
+		h.exhausted--
+		h.s.HandleNotOpened(o.ID, h.now)
 		return
 	}
 	h.bound[o.Port] = o.ID

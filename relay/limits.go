@@ -17,17 +17,20 @@ type Limits struct {
 	// Channels bounds the channels of all allocations, which cost about 400 bytes each; 0 means
 	// the default. Beyond: 508.
 	Channels int
-	// ChannelsPerAllocation bounds those of one; 0 means the 4,096 numbers that there are.
-	// Beyond: 508.
+	// ChannelsPerAllocation bounds those of one; 0 means the 4,096 numbers that there are. With
+	// more than 16 it may also have no more than a 64th of those that the others leave of Channels,
+	// so that a few cannot use up all. Beyond: 508.
 	ChannelsPerAllocation int
 	// BytesPerSecond bounds the payload that an allocation carries, both directions together,
 	// in bursts of up to half a second and at least 64 KiB; 0 means no bound. Beyond: dropped by
 	// the workers.
 	BytesPerSecond int64
 	// BindingsPerSecond bounds the answers to Binding requests from one IPv4 address or IPv6
-	// /64, in bursts of up to four seconds; 0 means no bound. Beyond: no answer.
+	// /64, in bursts of up to four seconds, those of clients with an allocation apart; 0 means no
+	// bound. Beyond: no answer.
 	BindingsPerSecond int
-	// RefusalsPerSecond bounds, likewise, the answers to requests without valid credentials.
+	// RefusalsPerSecond bounds, likewise, the answers to requests that have neither valid
+	// credentials nor the nonce that was sent to their address.
 	RefusalsPerSecond int
 	// Nonces bounds the clients whose use of their nonce is counted, about 250 bytes each; 0 means
 	// the default. Beyond, the one that has been silent for longest starts anew.

@@ -76,6 +76,35 @@ func TestFailedPortsRest(t *testing.T) {
 	wants(t, "a minute later", d.allocate(), 0)
 }
 
+// A host without descriptors costs a request its answer but not its port, and no other is tried.
+func TestPortsAreFreeAgainWhenTheHostIsExhausted(t *testing.T) {
+	h := newHarness(t, func(c *Config) { c.LowestPort, c.HighestPort = 60000, 60001 })
+	d := h.device("192.0.2.1:1000", "a")
+	h.exhausted = 5
+	for range 5 {
+		wants(t, "without descriptors", d.allocate(), 508)
+	}
+	if n := h.s.Counters().Event(EventOpenFailed); n != 5 || h.exhausted != 0 {
+		t.Errorf("%d tries for five requests", n)
+	}
+	if h.s.ports.free != 2 || len(h.s.leases)+len(h.s.clients)+len(h.s.users)+len(h.s.sources) != 0 {
+		t.Errorf("%d ports free, %d leases", h.s.ports.free, len(h.s.leases))
+	}
+	wants(t, "with descriptors", d.allocate(), 0)
+	h.hold = true
+	e := h.device("192.0.2.1:1001", "b")
+	e.refresh()
+	e.allocate()
+	moved := h.device("192.0.2.1:1002", "c")
+	moved.name, moved.key = e.name, e.key
+	wants(t, "a user who moves, with no port left", moved.allocate(), 508)
+	h.exhausted = 1
+	h.release()
+	if h.s.ports.free != 1 || len(h.s.leases) != 1 {
+		t.Errorf("%d ports free, %d leases", h.s.ports.free, len(h.s.leases))
+	}
+}
+
 func TestAllocationLimits(t *testing.T) {
 	h := newHarness(t, func(c *Config) { c.Limits.Allocations, c.Limits.AllocationsPerSource = 3, 2 })
 	wants(t, "one", h.device("192.0.2.1:1", "a").allocate(), 0)

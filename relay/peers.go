@@ -26,21 +26,67 @@ var (
 	sharedSpace  = netip.MustParsePrefix("100.64.0.0/10")
 	thisNetwork  = netip.MustParsePrefix("0.0.0.0/8")
 	reservedOld  = netip.MustParsePrefix("240.0.0.0/4") // with the broadcast address
-	nat64        = netip.MustParsePrefix("64:ff9b::/96")
-	lowestOfIPv6 = netip.MustParsePrefix("::/96") // unspecified, loopback, IPv4-compatible
+	siteLocal    = netip.MustParsePrefix("fec0::/10")   // deprecated by RFC 3879
+	lowestOfIPv6 = netip.MustParsePrefix("::/96")       // unspecified, loopback, IPv4-compatible
+
+	nat64      = netip.MustParsePrefix("64:ff9b::/96")    // RFC 6052
+	nat64Local = netip.MustParsePrefix("64:ff9b:1::/48")  // RFC 8215
+	translated = netip.MustParsePrefix("::ffff:0:0:0/96") // RFC 2765
+	sixToFour  = netip.MustParsePrefix("2002::/16")       // RFC 3056
 )
 
-// allows reports whether a channel may lead to peer. On an address of this host only ports of the
-// relay's range are allowed: two clients of one relay talk through two allocations.
-func (c *Config) allows(peer netip.AddrPort) bool {
+// allows reports whether a channel may lead to peer. Of an address of this host only the ports of
+// allocations that there are are allowed: two clients of one relay talk through two allocations.
+// An IPv6 address that a translator or tunnel turns into one of IPv4 is allowed if that one is.
+func (s *Server) allows(peer netip.AddrPort) bool {
 	a := peer.Addr()
 	if peer.Port() == 0 || a.Is4In6() {
 		return false
 	}
-	if a == c.Public4 || a == c.Public6 || slices.Contains(c.Own, a) {
-		return c.LowestPort <= peer.Port() && peer.Port() <= c.HighestPort
+	if a == s.cfg.Public4 || a == s.cfg.Public6 || slices.Contains(s.cfg.Own, a) {
+		return s.table.Port(peer.Port()) != nil
 	}
-	return c.Peers.allows(a)
+	if !s.cfg.Peers.allows(a) {
+		return false
+	}
+	inner, is := embedded(a)
+	for _, v4 := range inner {
+		if v4.IsValid() && !s.allows(netip.AddrPortFrom(v4, peer.Port())) {
+			return false
+		}
+	}
+	return !is || slices.ContainsFunc(inner[:], netip.Addr.IsValid)
+}
+
+// embedded returns the IPv4 addresses that an IPv6 address may stand for, and whether it is of a
+// kind that stands for one. In the prefix for local translation only its operator knows which of
+// the layouts of RFC 6052 section 2.2 is in use; one that comes to 0.0.0.0/8, which no translator
+// sends to, is left out.
+func embedded(a netip.Addr) (all [4]netip.Addr, is bool) {
+	if !a.Is6() {
+		return all, false
+	}
+	b := a.As16()
+	switch {
+	case nat64.Contains(a), translated.Contains(a):
+		all[0] = netip.AddrFrom4([4]byte(b[12:]))
+	case sixToFour.Contains(a):
+		all[0] = netip.AddrFrom4([4]byte(b[2:]))
+	case nat64Local.Contains(a):
+		for i, v4 := range [4][4]byte{
+			{b[6], b[7], b[9], b[10]},   // a prefix of 48 bits
+			{b[7], b[9], b[10], b[11]},  // 56
+			{b[9], b[10], b[11], b[12]}, // 64
+			[4]byte(b[12:]),             // 96
+		} {
+			if v4[0] != 0 {
+				all[i] = netip.AddrFrom4(v4)
+			}
+		}
+	default:
+		return all, false
+	}
+	return all, true
 }
 
 func (r *PeerRules) allows(a netip.Addr) bool {
@@ -50,15 +96,12 @@ func (r *PeerRules) allows(a netip.Addr) bool {
 	if a.IsLinkLocalUnicast() {
 		return r.AllowLinkLocal && !r.listed(a)
 	}
-	if a.IsMulticast() || a.IsUnspecified() || thisNetwork.Contains(a) || reservedOld.Contains(a) || lowestOfIPv6.Contains(a) {
+	if a.IsMulticast() || a.IsUnspecified() || thisNetwork.Contains(a) || reservedOld.Contains(a) ||
+		lowestOfIPv6.Contains(a) || siteLocal.Contains(a) {
 		return false
 	}
 	if r.DenyPrivate && (a.IsPrivate() || sharedSpace.Contains(a)) {
 		return false
-	}
-	if nat64.Contains(a) {
-		b := a.As16()
-		return !r.listed(a) && r.allows(netip.AddrFrom4([4]byte(b[12:])))
 	}
 	return !r.listed(a)
 }

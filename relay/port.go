@@ -3,6 +3,7 @@ package relay
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"github.com/firelane/firelane/internal/udp"
 )
@@ -27,14 +28,24 @@ type port struct {
 
 // exit is one socket to send through, with what waits for it in the flush under way.
 type exit struct {
-	socket      *udp.Socket
+	socket *udp.Socket
+	// source is the address that peers see, on the sockets of ports; zero for the kernel's choice.
+	source netip.AddrPort
+	// shared: the socket is a listening one, which serves all allocations of the worker.
+	shared bool
+
 	first, last int32 // in egress.out
 	busy        bool
 }
 
+// sources are the addresses to pin on what leaves relayed ports, one for each family; the zero
+// Addr leaves the choice to the kernel.
+type sources struct{ v4, v6 netip.Addr }
+
 // openPort binds a socket for each of the families on number, for worker w.
-func openPort(number uint16, families Families, w *Worker, o udp.Options, caps udp.Caps) (*port, error) {
+func openPort(number uint16, families Families, w *Worker, o udp.Options, from sources, caps udp.Caps) (*port, error) {
 	p := &port{number: number, worker: w, tag4: noTag, tag6: noTag, limit: fewMessages}
+	p.exit4.source, p.exit6.source = pin(from.v4, number), pin(from.v6, number)
 	for _, f := range []struct {
 		family Families
 		v6     bool
@@ -50,6 +61,14 @@ func openPort(number uint16, families Families, w *Worker, o udp.Options, caps u
 		f.to.socket = s
 	}
 	return p, nil
+}
+
+// pin returns the source of a port, or zero where there is no address to pin.
+func pin(a netip.Addr, number uint16) netip.AddrPort {
+	if !a.IsValid() {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(a, number)
 }
 
 // exit returns the way out to a family, or nil where the port has none.

@@ -15,6 +15,8 @@ type request struct {
 	user identity
 	// challenge: the refusal carries realm and nonce.
 	challenge bool
+	// returned: the request has the nonce that was sent to its address, so that is not forged.
+	returned bool
 	// checked: the credentials are good.
 	checked bool
 }
@@ -47,6 +49,9 @@ func (s *Server) authenticate(r *request) (code int) {
 		return 401
 	case !s.nonces.use(r.from.Remote, m.Nonce):
 		return 438
+	}
+	r.returned = true
+	switch {
 	case !m.Verify(r.user.key[:]), !r.user.valid:
 		return 401
 	}
@@ -55,20 +60,27 @@ func (s *Server) authenticate(r *request) (code int) {
 }
 
 // refuse answers with an error: unsigned if it comes before the user name was looked at, signed
-// if the user name has a key that may sign. Refusals of requests without good credentials are
-// bounded for each source.
+// if the user name has a key that may sign. Refusals of requests that anybody could have sent under
+// this address are bounded for each source; who returns a nonce has been there to receive it, and
+// is not to suffer from those who have not. To a request without a user name, which is all that a
+// reflection needs, the answer is as short as it can be; existing clients send their name always.
 func (s *Server) refuse(r *request, code int) {
 	if r.user.malformed {
 		s.counters.count(EventMalformedUser)
 		return
 	}
-	if !r.checked && !s.refusals.Allow(r.from.Remote.Addr(), r.at) {
+	if !r.checked && !r.returned && !s.refusals.Allow(r.from.Remote.Addr(), r.at) {
 		s.counters.count(EventRefusalRate)
 		return
 	}
 	s.counters.responded(r.m.Method, code)
-	w := s.begin(stun.Failure, r.m.Method, r.m.ID)
-	w.Error(code, reasonOf(code))
+	w := stun.Start(s.out.bytes, stun.Failure, r.m.Method, r.m.ID)
+	if r.checked || r.m.Has&stun.HasUsername != 0 {
+		w.Text(stun.Software, s.software)
+		w.Error(code, reasonOf(code))
+	} else {
+		w.Error(code, "")
+	}
 	if r.challenge {
 		n := s.nonces.issue(r.from.Remote)
 		w.Text(stun.Realm, s.realm)
@@ -82,7 +94,7 @@ func (s *Server) refuse(r *request, code int) {
 
 // succeed answers with an empty success.
 func (s *Server) succeed(r *request) {
-	w := s.begin(stun.Success, r.m.Method, r.m.ID)
+	w := s.begin(r.m.Method, r.m.ID)
 	s.finish(r, &w)
 }
 

@@ -68,6 +68,7 @@ type Relay struct {
 	group   *udp.Group
 	pool    *bufpool.Pool
 	ports   udp.Options
+	sources sources // of relayed ports
 	workers []*Worker
 	out4    *udp.Socket // control's own way out; nil for a family that is not served
 	out6    *udp.Socket
@@ -83,6 +84,8 @@ type Relay struct {
 	output  Output
 	closing map[uint16]*port // ports that workers were told to close
 	trains  []batch.Train
+	// portSeen: the buffers of a relayed port have been looked at.
+	portSeen bool
 }
 
 // Run opens a relay and runs it until ctx is done, and returns nil then.
@@ -122,9 +125,13 @@ func Listen(s Settings) (*Relay, error) {
 	if s.RaiseLimits {
 		r.raiseDescriptors(2*server.cfg.Limits.Allocations + otherDescriptors)
 	}
+	if r.sources, err = relayedSources(&s); err != nil {
+		return nil, err
+	}
 	if err := r.open(&s); err != nil {
 		return nil, errors.Join(err, r.close())
 	}
+	r.reportListening()
 	return r, nil
 }
 

@@ -2,8 +2,11 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/firelane/firelane/batch"
 	"github.com/firelane/firelane/internal/udp"
@@ -107,12 +110,18 @@ func (r *Relay) openPort(o *Open, w *Worker) {
 		}
 		delete(r.closing, o.Port)
 	}
-	p, err := openPort(o.Port, o.Families, w, r.ports, r.group.Caps())
-	if err != nil {
+	p, err := openPort(o.Port, o.Families, w, r.ports, r.sources, r.group.Caps())
+	switch {
+	case errors.Is(err, unix.EADDRINUSE), errors.Is(err, unix.EACCES):
 		r.log.Debug("relayed port not opened", "error", err)
 		r.server.HandleOpened(o.ID, nil, false, time.Now())
 		return
+	case err != nil:
+		r.log.Debug("no relayed port opened", "error", err)
+		r.server.HandleNotOpened(o.ID, time.Now())
+		return
 	}
+	r.reportPort(p)
 	w.give(order{port: p})
 	r.server.HandleOpened(o.ID, p, true, time.Now())
 }

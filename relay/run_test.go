@@ -200,6 +200,9 @@ func exchange(t testing.TB, c, peer *turner, number uint16) {
 	if !bytes.Equal(got, payload) {
 		t.Fatalf("the peer got %d other bytes than were sent", len(got))
 	}
+	if from != c.relayed[0] && from != c.relayed[1] {
+		t.Fatalf("the peer got data from %v, the client was told %v", from, c.relayed)
+	}
 	back := pattern(20*1280, int(number)+1)
 	peer.send(back, 1280, from)
 	got = got[:0]
@@ -319,5 +322,34 @@ func TestDataFlowsWithoutOffloads(t *testing.T) {
 	c.bind(0x4000, peer.addr)
 	for range 5 {
 		exchange(t, c, peer, 0x4000)
+	}
+}
+
+// Without descriptors a request is refused at once, and the port it was meant to have is not lost.
+func TestARelayWithoutDescriptorsLosesNoPorts(t *testing.T) {
+	enterNetns(t)
+	r := start(t, func(s *Settings) { s.Server.LowestPort, s.Server.HighestPort = 50000, 50000 })
+	c := newTurner(t, relayAt(loop4, r), "a")
+	c.ask(stun.Refresh, func(*stun.Builder) {}) // gets a nonce
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	set := func(n uint64) {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: n, Max: limit.Max}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer set(limit.Cur)
+	set(3)
+	for range 3 {
+		if m := c.ask(stun.Allocate, func(b *stun.Builder) { b.Transport(stun.UDP) }); m.Code != 508 {
+			t.Errorf("without descriptors: %d", m.Code)
+		}
+	}
+	set(limit.Cur)
+	c.allocate()
+	if n := r.Counters().Event(EventOpenFailed); n != 3 {
+		t.Errorf("%d ports failed to open", n)
 	}
 }

@@ -50,15 +50,15 @@ func NewServer(c Config, now time.Time) (*Server, error) {
 	for i := 0; i < len(secret); i += 8 {
 		binary.LittleEndian.PutUint64(secret[i:], chance.Uint64())
 	}
-	counters := new(Counters)
+	counters, table := new(Counters), NewTable(c.Public4, c.Public6, chance.Uint64())
 	return &Server{
 		cfg:      c,
 		software: []byte(c.Software),
 		realm:    []byte(c.Credentials.realm),
-		table:    NewTable(c.Public4, c.Public6, chance.Uint64()),
+		table:    table,
 		counters: counters,
 		bindings: &Bindings{
-			software: []byte(c.Software),
+			table:    table,
 			limiter:  NewLimiter(c.Limits.BindingsPerSecond, chance.Uint64()),
 			counters: counters,
 		},
@@ -89,7 +89,7 @@ func (s *Server) Bindings() *Bindings { return s.bindings }
 func (s *Server) HandleMessage(datagram []byte, from Tuple, now time.Time) {
 	at := s.advance(now)
 	from = Tuple{Remote: unmapped(from.Remote), Local: unmapped(from.Local)}
-	answer, verdict := s.bindings.Answer(s.out.bytes, datagram, from.Remote, at)
+	answer, verdict := s.bindings.Answer(s.out.bytes, datagram, from, at)
 	switch verdict {
 	case Answered:
 		s.send(from, answer)
@@ -119,13 +119,11 @@ func (s *Server) HandleMessage(datagram []byte, from Tuple, now time.Time) {
 }
 
 // HandleOpened says how an Open ended: handle is the driver's own name for the sockets, kept in
-// the Allocation and in its Close.
+// the Allocation and in its Close. If not ok, the port is another program's: it rests for a while,
+// and there may be another Open for the same allocation.
 func (s *Server) HandleOpened(id AllocationID, handle any, ok bool, now time.Time) {
 	at := s.advance(now)
-	l := s.leases[id]
-	if l == nil || l.opening == nil {
-		panic("relay: opened what was not asked for")
-	}
+	l := s.asked(id)
 	l.Handle = handle
 	switch {
 	case !ok:
@@ -137,6 +135,26 @@ func (s *Server) HandleOpened(id AllocationID, handle any, ok bool, now time.Tim
 	default:
 		s.establish(l, at)
 	}
+}
+
+// HandleNotOpened says that an Open failed for a reason that has nothing to do with its port: the
+// host has no descriptors or no memory left. Another port would fare no better, so the client is
+// refused at once, and the port is free again.
+func (s *Server) HandleNotOpened(id AllocationID, now time.Time) {
+	at := s.advance(now)
+	l := s.asked(id)
+	s.counters.count(EventOpenFailed)
+	s.ports.release(l.Port)
+	s.giveUp(l, at)
+}
+
+// asked returns the lease whose Open is being carried out.
+func (s *Server) asked(id AllocationID) *lease {
+	l := s.leases[id]
+	if l == nil || l.opening == nil {
+		panic("relay: opened what was not asked for")
+	}
+	return l
 }
 
 // HandleTimeout does what is due.
@@ -182,9 +200,9 @@ func (s *Server) advance(now time.Time) int64 {
 	return int64(s.now.Sub(s.start))
 }
 
-// begin starts an answer behind those that are pending.
-func (s *Server) begin(class stun.Class, method stun.Method, id stun.TransactionID) stun.Builder {
-	w := stun.Start(s.out.bytes, class, method, id)
+// begin starts a success behind the answers that are pending.
+func (s *Server) begin(method stun.Method, id stun.TransactionID) stun.Builder {
+	w := stun.Start(s.out.bytes, stun.Success, method, id)
 	w.Text(stun.Software, s.software)
 	return w
 }

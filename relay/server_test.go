@@ -59,9 +59,9 @@ func TestAttributesOfAnswers(t *testing.T) {
 			}
 		}
 	}
-	check("Binding", binding.Bytes(), soft, stun.XORMappedAddress)
-	check("incomplete Allocate", incomplete.Bytes(), soft, stun.ErrorCode)
-	check("Refresh without credentials", unsigned.Bytes(), soft, stun.ErrorCode, stun.Realm, stun.Nonce)
+	check("Binding", binding.Bytes(), stun.XORMappedAddress)
+	check("incomplete Allocate", incomplete.Bytes(), stun.ErrorCode)
+	check("Refresh without credentials", unsigned.Bytes(), stun.ErrorCode, stun.Realm, stun.Nonce)
 	check("Allocate without nonce", d.build(stun.Allocate, transport), soft, stun.ErrorCode, stun.Realm, stun.Nonce, mi)
 	n := h.s.nonces.issue(d.from.Remote)
 	d.nonce = n[:]

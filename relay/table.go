@@ -79,8 +79,8 @@ type Allocation struct {
 
 type page [pageSize]atomic.Pointer[Channel]
 
-// Channel ties a number to a peer of an allocation. It is immutable; a channel that is bound,
-// expires and is bound again is another Channel.
+// Channel ties a number to a peer of an allocation. It is immutable. A channel that expires and is
+// bound again in its grace is the same Channel; one bound after that is another.
 type Channel struct {
 	// Allocation is whose channel it is: data from the peer goes to Allocation.Client.
 	Allocation *Allocation

@@ -209,6 +209,28 @@ func TestBandwidth(t *testing.T) {
 	}
 }
 
+// Those who share a bucket read the clock at different times: who lags behind gets no new bucket.
+func TestALaggingClockRefillsNoBucket(t *testing.T) {
+	const rate, seconds = 512, 10
+	l, source := NewLimiter(rate, 1), netip.MustParseAddr("198.51.100.1")
+	allowed := 0
+	for now := int64(1e9); now < (1+seconds)*1e9; now += 100_000 {
+		for _, lag := range []int64{0, 50_000, 20_000_000} {
+			if l.Allow(source, now-lag) {
+				allowed++
+			}
+		}
+	}
+	if most := rate * (seconds + burstSeconds); allowed > most || allowed < most-rate {
+		t.Errorf("%d answers, want %d", allowed, most)
+	}
+	b := new(bucket)
+	b.set(1000, 1)
+	if !b.take(1000, 10e9) || b.take(1, 9_990_000_000) || b.take(1, 9e9) || !b.take(1000, 8_999_999_999) {
+		t.Error("only a clock that is more than a second behind has jumped back")
+	}
+}
+
 // The data path and the answers to Binding requests allocate nothing.
 func TestLookUpsAllocateNothing(t *testing.T) {
 	table := NewTable(ours4, ours6, 42)
@@ -224,7 +246,7 @@ func TestLookUpsAllocateNothing(t *testing.T) {
 			found++
 		}
 		table.Hairpin(c)
-		if _, v := bindings.Answer(buf, request, c.Peer, 1); v == Answered {
+		if _, v := bindings.Answer(buf, request, Tuple{Remote: c.Peer}, 1); v == Answered {
 			found++
 		}
 	}); n != 0 || found != 202 {
@@ -313,7 +335,7 @@ func BenchmarkBinding(b *testing.B) {
 	request, buf := []byte("\x00\x01\x00\x00\x21\x12\xa4\x42abcdefghijkl"), make([]byte, 0, maxBindingAnswer)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, v := h.s.Bindings().Answer(buf, request, peerAt(1), 1); v != Answered {
+		if _, v := h.s.Bindings().Answer(buf, request, Tuple{Remote: peerAt(1)}, 1); v != Answered {
 			b.Fatal("no answer")
 		}
 	}

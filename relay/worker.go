@@ -118,7 +118,7 @@ func newWorker(c workerConfig) (*Worker, error) {
 			continue
 		}
 		s.Share(w.scratch)
-		w.listen[tag] = listener{exit: exit{socket: s}, limit: fewMessages}
+		w.listen[tag] = listener{exit: exit{socket: s, shared: true}, limit: fewMessages}
 		if err := set.Add(s.Fd(), tag); err != nil {
 			_ = set.Close()
 			return nil, err

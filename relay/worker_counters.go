@@ -61,6 +61,7 @@ const (
 	// Trains: trains received, from clients and peers.
 	Trains Measure = iota
 	// ToPeers and ToClients: datagrams relayed; ToPeersBytes and ToClientsBytes: their payload.
+	// What goes from one client of this relay to another counts as to clients.
 	ToPeers
 	ToPeersBytes
 	ToClients

@@ -36,17 +36,21 @@ func (w *Worker) unwrap(l *listener, t *batch.Train) {
 	var r run
 	a := w.table.Client(t.Remote, t.Local)
 	if a != nil && !a.Take(len(t.Buf)-t.Len()*stun.ChannelHeader, w.now) {
-		w.counts.drop(DropBandwidth, t.Len())
+		w.overspent(l, t)
 		return
 	}
 	for at := 0; at < len(t.Buf); at += t.Stride {
 		segment := t.Buf[at:min(at+t.Stride, len(t.Buf))]
 		if len(segment) < stun.ChannelHeader || binary.BigEndian.Uint32(segment) != r.head || r.channel == nil {
-			if !w.open(&r, l, t, a, segment) {
+			if !w.open(&r, l, t, a, at) {
 				continue
 			}
 		} else if stun.ChannelHeader+r.n > len(segment) {
 			w.counts.drop(DropMalformed, 1)
+			continue
+		}
+		if r.overspent {
+			w.counts.drop(DropBandwidth, 1)
 			continue
 		}
 		payload := segment[stun.ChannelHeader : stun.ChannelHeader+r.n : stun.ChannelHeader+r.n]
@@ -54,11 +58,30 @@ func (w *Worker) unwrap(l *listener, t *batch.Train) {
 			r.gather = w.gather(&r, t.ECN)
 		}
 		r.gather.add(payload)
-		r.count++
-		r.bytes += r.n
+		if r.far {
+			r.farCount++
+			r.farBytes += r.n
+		} else {
+			r.count++
+			r.bytes += r.n
+		}
 	}
 	w.counts.add(ToPeers, r.count)
 	w.counts.add(ToPeersBytes, r.bytes)
+	w.counts.add(ToClients, r.farCount)
+	w.counts.add(ToClientsBytes, r.farBytes)
+}
+
+// overspent drops a train beyond its client's bandwidth, but for the requests in it: those the
+// client needs to keep its allocation.
+func (w *Worker) overspent(l *listener, t *batch.Train) {
+	for at := 0; at < len(t.Buf); at += t.Stride {
+		if stun.Is(t.Buf[at]) {
+			w.signal(l, t, t.Buf[at:min(at+t.Stride, len(t.Buf))])
+		} else {
+			w.counts.drop(DropBandwidth, 1)
+		}
+	}
 }
 
 // run is a run of equal ChannelData headers in a train.
@@ -69,14 +92,18 @@ type run struct {
 	far     bool  // channel is the far side's: see Table.Hairpin
 	n, wire int   // payload bytes of a segment, bytes of it as it leaves
 	gather  *outgoing
+	// overspent: beyond the bandwidth of the allocation at the far side.
+	overspent bool
 
-	count, bytes int // of all runs of the train
+	// Of all runs of the train: what went to peers, and to clients at the far side.
+	count, bytes, farCount, farBytes int
 }
 
-// open starts the run that segment begins, or handles what is no data on a bound channel and
-// reports false.
-func (w *Worker) open(r *run, l *listener, t *batch.Train, a *Allocation, segment []byte) bool {
-	r.channel, r.gather = nil, nil
+// open starts the run that the segment at byte at begins, or handles what is no data on a bound
+// channel and reports false.
+func (w *Worker) open(r *run, l *listener, t *batch.Train, a *Allocation, at int) bool {
+	r.channel, r.gather, r.overspent = nil, nil, false
+	segment := t.Buf[at:min(at+t.Stride, len(t.Buf))]
 	if stun.Is(segment[0]) {
 		w.signal(l, t, segment)
 		return false
@@ -97,7 +124,7 @@ func (w *Worker) open(r *run, l *listener, t *batch.Train, a *Allocation, segmen
 	r.head, r.n, r.wire = binary.BigEndian.Uint32(segment), len(payload), len(payload)
 	far, own := w.table.Hairpin(c)
 	if own {
-		return w.openFar(r, far)
+		return w.openFar(r, far, t, at)
 	}
 	p, ok := a.Handle.(*port)
 	if !ok || p.worker != w {
@@ -110,8 +137,9 @@ func (w *Worker) open(r *run, l *listener, t *batch.Train, a *Allocation, segmen
 	return true
 }
 
-// openFar starts a run whose peer is another allocation of this relay, on channel far of it.
-func (w *Worker) openFar(r *run, far *Channel) bool {
+// openFar starts a run whose peer is another allocation of this relay, on channel far of it, and
+// whose bandwidth it therefore uses too.
+func (w *Worker) openFar(r *run, far *Channel, t *batch.Train, at int) bool {
 	if far == nil {
 		return w.refuse(DropFarUnbound)
 	}
@@ -119,7 +147,16 @@ func (w *Worker) openFar(r *run, far *Channel) bool {
 		return w.refuse(DropNoFamily)
 	}
 	r.channel, r.far, r.wire = far, true, r.n+stun.ChannelHeader
+	r.overspent = !far.Allocation.Take(r.n*segmentsOf(r.head, t, at), w.now)
 	return true
+}
+
+// segmentsOf returns how many segments from byte at on have the same header.
+func segmentsOf(head uint32, t *batch.Train, at int) (n int) {
+	for ; at+stun.ChannelHeader <= len(t.Buf) && binary.BigEndian.Uint32(t.Buf[at:]) == head; at += t.Stride {
+		n++
+	}
+	return n
 }
 
 // refuse counts one segment that goes nowhere.
@@ -203,7 +240,7 @@ func (w *Worker) wrap(t *batch.Train, a *Allocation) {
 // signal handles a STUN message from a client: a Binding request is answered at once, all else is
 // the machine's.
 func (w *Worker) signal(l *listener, t *batch.Train, message []byte) {
-	answer, verdict := w.bindings.Answer(w.answer[:0], message, t.Remote, w.now)
+	answer, verdict := w.bindings.Answer(w.answer[:0], message, Tuple{Remote: t.Remote, Local: t.Local}, w.now)
 	switch verdict {
 	case Answered:
 		trains := [1]batch.Train{{Buf: answer, Stride: len(answer), Remote: t.Remote, Local: t.Local}}

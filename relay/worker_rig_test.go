@@ -79,7 +79,7 @@ func newRig(t testing.TB) *rig {
 		table: r.table, listen4: v4, listen6: v6, cache: pool.NewCache(2 * batchSlabs),
 		segments: v4.MaxSegments(), clock: func() int64 { return time.Now().UnixNano() },
 		bell:     func() { r.rings++ },
-		bindings: &Bindings{software: []byte("test"), limiter: NewLimiter(0, 1), counters: new(Counters)},
+		bindings: &Bindings{table: r.table, limiter: NewLimiter(0, 1), counters: new(Counters)},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -123,12 +123,12 @@ func (r *rig) listens(e end) netip.AddrPort {
 // allocate gives client an allocation, as the driver would for the machine.
 func (r *rig) allocate(client end) *Allocation {
 	r.t.Helper()
-	p, err := openPort(0, IPv4, r.w, offloads, r.group.Caps())
+	p, err := openPort(0, IPv4, r.w, offloads, sources{}, r.group.Caps())
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	p.number = p.exit4.socket.Port()
-	six, err := openPort(p.number, IPv6, r.w, offloads, r.group.Caps())
+	six, err := openPort(p.number, IPv6, r.w, offloads, sources{}, r.group.Caps())
 	if err != nil {
 		r.t.Fatal(err)
 	}

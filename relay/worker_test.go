@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/firelane/firelane/batch"
 	"github.com/firelane/firelane/protocol/stun"
 )
@@ -155,6 +157,89 @@ func TestTheBandwidthLimitHoldsInBothDirections(t *testing.T) {
 		t.Errorf("%d trains to the peer and %d to the client, want 2 of 4", n, m)
 	}
 	r.dropped(DropBandwidth, 2)
+}
+
+// A request at the end of a train, where GRO puts it, gets through when the data before it may not.
+func TestRequestsPassTheBandwidthLimit(t *testing.T) {
+	r := newRig(t)
+	client, peer := r.end(false), r.end(false)
+	a := r.allocate(client)
+	a.bandwidth.set(1000, 1)
+	bind(a, 0x4000, peer.addr)
+	r.turn()
+	request := stun.Start(nil, stun.Request, stun.Refresh, stun.TransactionID{9})
+	train := append(wrapped(0x4000, pattern(3*1200, 1), 1200), request.Bytes()...)
+	r.send(client, batch.Train{Buf: train, Stride: 1204, Remote: r.listens(client)})
+	r.turn()
+	if _, message, ok := r.w.punts.front(); !ok || !bytes.Equal(message, request.Bytes()) {
+		t.Errorf("the machine got %x", message)
+	}
+	r.dropped(DropBandwidth, 3)
+	if got := r.take(peer); len(got) != 0 {
+		t.Errorf("%d trains to the peer", len(got))
+	}
+}
+
+// Between two clients of one relay the bandwidth of both counts, by the runs of a train.
+func TestAHairpinUsesTheBandwidthOfBothSides(t *testing.T) {
+	r := newRig(t)
+	one, two, peer := r.end(false), r.end(false), r.end(false)
+	a, b := r.allocate(one), r.allocate(two)
+	b.bandwidth.set(1000, 1)
+	bind(a, 0x4005, netip.AddrPortFrom(public4, b.Port))
+	bind(b, 0x4abc, netip.AddrPortFrom(public4, a.Port))
+	bind(a, 0x4006, peer.addr)
+	r.turn()
+	part := func(number uint16, n, seed int) []byte { return wrapped(number, pattern(n*200, seed), 200) }
+	train := bytes.Join([][]byte{part(0x4005, 4, 1), part(0x4006, 1, 2), part(0x4005, 2, 3), part(0x4005, 1, 4)[:4+100]}, nil)
+	stun.PutChannelHeader(train[7*204:], 0x4005, 100)
+	r.send(one, batch.Train{Buf: train, Stride: 204, Remote: r.listens(one)})
+	r.turn()
+	var got []byte
+	for _, g := range r.take(two) {
+		got = append(got, g.Buf...)
+	}
+	if want := append(part(0x4abc, 4, 1), wrapped(0x4abc, pattern(200, 4)[:100], 100)...); !bytes.Equal(got, want) {
+		t.Errorf("the other client got %d bytes, want %d", len(got), len(want))
+	}
+	r.dropped(DropBandwidth, 2) // 800 bytes went, 400 did not fit, 100 do
+	m := &r.w.counts.measures
+	if m[ToClients].Load() != 5 || m[ToClientsBytes].Load() != 900 || m[ToPeers].Load() != 1 || m[ToPeersBytes].Load() != 200 {
+		t.Errorf("%d datagrams of %d bytes to clients, %d of %d to peers", m[ToClients].Load(), m[ToClientsBytes].Load(), m[ToPeers].Load(), m[ToPeersBytes].Load())
+	}
+}
+
+// ChannelData without data is a datagram without a byte; one of a peer is dropped.
+func TestEmptyData(t *testing.T) {
+	r := newRig(t)
+	client := r.end(false)
+	a := r.allocate(client)
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: loop4.As4()}); err != nil {
+		t.Fatal(err)
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bind(a, 0x4000, netip.AddrPortFrom(loop4, uint16(name.(*unix.SockaddrInet4).Port)))
+	r.turn()
+	r.send(client, batch.Train{Buf: []byte{0x40, 0, 0, 0}, Stride: 4, Remote: r.listens(client)})
+	r.turn()
+	if n, from, err := unix.Recvfrom(fd, make([]byte, 9), 0); n != 0 || err != nil || from.(*unix.SockaddrInet4).Port != int(a.Port) {
+		t.Errorf("%d bytes came, %v", n, err)
+	}
+	if err := unix.Sendto(fd, nil, 0, &unix.SockaddrInet4{Port: int(a.Port), Addr: loop4.As4()}); err != nil {
+		t.Fatal(err)
+	}
+	r.turn()
+	if got := r.take(client); len(got) != 0 {
+		t.Errorf("the client got %d trains", len(got))
+	}
 }
 
 // Two clients of one relay reach each other without a way through the kernel.

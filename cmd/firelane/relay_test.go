@@ -65,21 +65,23 @@ func TestLimitsAreCounted(t *testing.T) {
 	if code := c.allocate(); code != 0 {
 		t.Fatalf("allocate: %d", code)
 	}
-	flood := func(metric string, message []byte) {
+	// Another socket of the same address: a client with an allocation is answered all its Bindings.
+	stranger := newTURNClient(t, "user", "password", relay.DefaultRealm)
+	flood := func(from *turnClient, metric string, message []byte) {
 		t.Helper()
 		await(t, metric, func() bool {
 			for range 10 {
-				c.send(message)
+				from.send(message)
 			}
 			return r.metric(metric) != "0"
 		})
 	}
 	binding := append([]byte{0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42}, make([]byte, 12)...)
-	flood("relay_drops_binding_rate_total", binding)
+	flood(stranger, "relay_drops_binding_rate_total", binding)
 	refresh := append([]byte{0, 4, 0, 0, 0x21, 0x12, 0xa4, 0x42}, make([]byte, 12)...)
-	flood("relay_drops_refusal_rate_total", refresh)
-	flood(`relay_dropped_total{reason="DropUnboundChannel"}`, []byte{0x40, 0, 0, 0})
-	flood(`relay_dropped_total{reason="DropUnknown"}`, []byte{0xff, 0, 0, 0})
+	flood(stranger, "relay_drops_refusal_rate_total", refresh)
+	flood(c, `relay_dropped_total{reason="DropUnboundChannel"}`, []byte{0x40, 0, 0, 0})
+	flood(c, `relay_dropped_total{reason="DropUnknown"}`, []byte{0xff, 0, 0, 0})
 }
 
 // The level of the log changes at run time, and the log is what was asked for.

@@ -247,6 +247,7 @@ func (c *relayConfig) parseMode(env func(string) (string, bool)) (err error) {
 	case modes > 1:
 		return errors.New("--api-url, --secret-file and --users-file exclude each other")
 	case c.secretFile != "":
+		c.settings.Server.ManyPerUser = true // many devices may have been given one name
 		c.settings.Server.Credentials, err = readSecret(c.secretFile)
 		return err
 	case c.usersFile != "":

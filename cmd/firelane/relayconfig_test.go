@@ -102,6 +102,21 @@ func TestTheCommandLineGoesBeforeTheEnvironment(t *testing.T) {
 	}
 }
 
+// Whoever has a user name without a portal may use it on several devices at once; a portal gives
+// each session one, and expects the newest allocation to replace the others.
+func TestWhoMayHoldSeveralAllocations(t *testing.T) {
+	public := map[string]string{"PUBLIC_IP4_ADDR": "192.0.2.1", "FIREZONE_TOKEN": "token"}
+	for flag, want := range map[string]bool{
+		"--secret-file=" + file(t, strings.Repeat("s", 64)): true,
+		"--users-file=" + file(t, "user:password"):          true,
+		"--api-url=wss://a":                                 false,
+	} {
+		if c, err := relayFrom(t, public, flag); err != nil || c.settings.Server.ManyPerUser != want {
+			t.Errorf("%s: %v, %v", flag, c.settings.Server.ManyPerUser, err)
+		}
+	}
+}
+
 func TestATokenFromSystemd(t *testing.T) {
 	dir := filepath.Dir(file(t, ""))
 	env := map[string]string{"PUBLIC_IP6_ADDR": "2001:db8::1", "FIREZONE_API_URL": "wss://a", "CREDENTIALS_DIRECTORY": dir}
