@@ -9,7 +9,8 @@ import (
 	"github.com/firelane/firelane/protocol/signal"
 )
 
-// Connect describes a channel that has joined.
+// Connect describes a channel that has joined, as it was when the device was let in. What may have
+// changed since, the machine knows better: see HandleConnect.
 type Connect struct {
 	Role   signal.Role
 	Params signal.Params
@@ -80,6 +81,8 @@ func (c *client) context() config.Context {
 
 // HandleConnect takes a channel that has joined, or joined again, and sends init. A channel that
 // must not be, because token, account, site or actor have gone in the meantime, is ended instead.
+// Of devices and people that the machine knows, c does not say what an administrator or a provider
+// has said since: name, verification and claims stay as they were told last.
 func (p *Portal) HandleConnect(conn ConnID, c Connect, now time.Time) {
 	p.now = now
 	p.forget(conn, now)
@@ -107,6 +110,13 @@ func (p *Portal) connectDevice(conn ConnID, c Connect, now time.Time) {
 	if uuid(c.Device.Owner).IsZero() || !c.Device.IPv4.Is4() || !c.Device.IPv6.Is6() {
 		p.end(conn, Leave)
 		return
+	}
+	if old := p.directory.byID[uuid(c.Device.ID)]; old != nil {
+		c.Device.Name, c.Device.Verified = old.name, old.verified
+	}
+	if actor, ok := p.actors[c.Device.Owner]; ok {
+		actor.Provider = c.Actor.Provider
+		c.Actor = actor
 	}
 	d, before, ok := p.directory.put(&c.Device)
 	if !ok {
@@ -161,6 +171,12 @@ func (p *Portal) connectGateway(m member, now time.Time) {
 	p.conns[m.conn], p.gateways[m.id], m.account.gateways[m.id] = g, g, g
 	p.expireToken(&g.member)
 	p.initGateway(g)
+}
+
+// Knows reports whether the machine has been told of a device and its owner other than by c.
+func (p *Portal) Knows(c *Connect) bool {
+	_, actor := p.actors[c.Device.Owner]
+	return p.directory.byID[uuid(c.Device.ID)] != nil && (actor || c.Role != signal.RoleClient)
 }
 
 // expireToken ends the channel when its token does.

@@ -44,9 +44,12 @@
 //  8. Keep a file as the one in force only when all Writes that its HandleConfig caused have been
 //     carried out without error; Settled says when.
 //  9. When something changes in the store, change it there first and then tell: HandleTokenRevoked,
-//     HandleDeviceChanged, HandleDeviceDeleted, HandleActor. Poll store.ForeignChanges for what
-//     subcommands do, and look up what they have changed. Disabling a person is revoking the
-//     person's tokens.
+//     HandleDeviceChanged, HandleDeviceDeleted, HandleActor. Do one such change at a time, and tell
+//     it whatever becomes of who has asked for it. Poll store.ForeignChanges for what subcommands
+//     do, and look up what they have changed: every token of a channel and of EachToken, for an
+//     authorization outlives its client's channel. Disabling a person is revoking the person's
+//     tokens. A device or person of whom HandleConnect was the first to speak (Knows) is to be
+//     looked up again after it, for the row in Connect may be old.
 //  10. Secret and Seed of Settings come from the store and from the system's entropy: Secret must
 //     stay the same for as long as tokens made from it are to be accepted, Seed must not repeat.
 //  11. Refuse upgrades before they reach the machine: rate limits, bad tokens, bad parameters. A

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"time"
@@ -105,18 +106,56 @@ func (g Ingest) claims(authorization string, now time.Time) (signal.IngestClaims
 }
 
 // splitRecords returns the records of a body without decoding them, so that one that is flawed
-// harms no other.
+// harms no other. It stops at a record too many: a body may hold five million.
 func splitRecords(body []byte) ([]json.RawMessage, error) {
-	var upload struct {
-		Logs *[]json.RawMessage `json:"flow_logs"`
+	errShape := errors.New("the body is not an object with a list of flow_logs")
+	d := json.NewDecoder(bytes.NewReader(body))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return nil, errShape
 	}
-	if err := json.Unmarshal(body, &upload); err != nil || upload.Logs == nil {
-		return nil, errors.New("the body is not an object with a list of flow_logs")
+	var records []json.RawMessage
+	found := false
+	for d.More() {
+		key, err := d.Token()
+		if err != nil || key == "flow_logs" && found {
+			return nil, errShape
+		}
+		if key != "flow_logs" {
+			var other json.RawMessage
+			if d.Decode(&other) != nil {
+				return nil, errShape
+			}
+			continue
+		}
+		if found = true; !nextIs(d, '[') {
+			return nil, errShape
+		}
+		for d.More() {
+			var raw json.RawMessage
+			if len(records) == MaxIngestRecords {
+				return nil, fmt.Errorf("there are more than %d records", MaxIngestRecords)
+			}
+			if d.Decode(&raw) != nil {
+				return nil, errShape
+			}
+			records = append(records, raw)
+		}
+		if !nextIs(d, ']') {
+			return nil, errShape
+		}
 	}
-	if len(*upload.Logs) > MaxIngestRecords {
-		return nil, fmt.Errorf("there are more than %d records", MaxIngestRecords)
+	if !nextIs(d, '}') || !found {
+		return nil, errShape
 	}
-	return *upload.Logs, nil
+	if _, err := d.Token(); err != io.EOF {
+		return nil, errShape
+	}
+	return records, nil
+}
+
+func nextIs(d *json.Decoder, want json.Delim) bool {
+	t, err := d.Token()
+	return err == nil && t == want
 }
 
 // refusal is an answer for which nothing is stored.

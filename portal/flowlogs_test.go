@@ -3,6 +3,7 @@ package portal
 import (
 	"encoding/json"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -68,6 +69,11 @@ func TestUploadsAreRefused(t *testing.T) {
 		{"not enabled", ingestHeader(t, false, key(7)), `{"flow_logs":[]}`, start, 401},
 		{"no list", good, `{}`, start, 400},
 		{"no JSON", good, `[`, start, 400},
+		{"no list at all", good, `{"flow_logs":null}`, start, 400},
+		{"two lists", good, `{"flow_logs":[],"flow_logs":[]}`, start, 400},
+		{"half a list", good, `{"flow_logs":[{}`, start, 400},
+		{"more than one value", good, `{"flow_logs":[]} {}`, start, 400},
+		{"other fields", good, `{"a":{"flow_logs":1},"flow_logs":[],"b":[1]}`, start, 200},
 		{"too many", good, many, start, 400},
 		{"too long", good, strings.Repeat(" ", MaxIngestBody+1), start, 400},
 		{"another authorization", good, `{"flow_logs":[{"policy_authorization_id":"` + client1 + `"}]}`, start, 422},
@@ -107,5 +113,19 @@ func TestValidRecordsAreStoredBesideInvalidOnes(t *testing.T) {
 		if len(problem.Errors[fmt.Sprint(i)]) != 1 {
 			t.Errorf("nothing is said about record %d", i)
 		}
+	}
+}
+
+// A body of millions of tiny records is given up at the first one too many.
+func TestUploadOfMillionsOfRecordsIsGivenUpEarly(t *testing.T) {
+	body := []byte(`{"flow_logs":[` + strings.Repeat("1,", MaxIngestBody/2-20) + `1]}`)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := splitRecords(body); err == nil {
+		t.Fatal("accepted")
+	}
+	runtime.ReadMemStats(&after)
+	if allocated, most := after.TotalAlloc-before.TotalAlloc, uint64(4<<20); allocated > most {
+		t.Errorf("%d bytes are allocated, want %d at most", allocated, most)
 	}
 }

@@ -17,6 +17,7 @@ type authorization struct {
 	resource signal.ID
 	policy   signal.ID
 	token    string
+	provider string // which vouched for the session of the token
 	created  time.Time
 	expires  time.Time
 
@@ -188,17 +189,28 @@ func (a *authorization) row() *store.Authorization {
 	}
 }
 
-// restore takes an authorization from the store, unless it does not hold any more.
-func (p *Portal) restore(row *store.Authorization, now time.Time) {
+// EachToken calls f with the token of every authorization, once for each authorization, in no order:
+// those of clients that are not connected too.
+func (p *Portal) EachToken(f func(account, token string)) {
+	for _, a := range p.grants.byID {
+		if a.token != "" {
+			f(a.account, a.token)
+		}
+	}
+}
+
+// restore takes an authorization from the store, unless it does not hold any more or is not trusted.
+func (p *Portal) restore(row *store.Authorization, provider string, trusted bool, now time.Time) {
 	a := &authorization{
 		id: uuid(row.ID), account: row.Account, client: uuid(row.Client), gateway: uuid(row.Gateway),
-		resource: uuid(row.Resource), policy: uuid(row.Policy), token: row.Token, created: row.Created, expires: row.Expires,
+		resource: uuid(row.Resource), policy: uuid(row.Policy), token: row.Token, provider: provider,
+		created: row.Created, expires: row.Expires,
 	}
 	if !now.Before(a.expires) {
 		p.grants.ended[a.account] = true
 		return
 	}
-	if !p.holds(a) || len(p.grants.byID) >= maxAuthorizations {
+	if !trusted || !p.holds(a) || len(p.grants.byID) >= maxAuthorizations {
 		p.stats.Revoked++
 		p.writes.revoke(a.account, row.ID)
 		return

@@ -29,8 +29,14 @@ type State struct {
 	Devices        []store.Device
 	Authorizations []store.Authorization
 	// Actors are the people and service accounts, by id: who may hold an authorization without
-	// being connected. One that is missing holds none.
+	// being connected. One that is missing holds none. Their Provider does not count: it belongs
+	// to a session.
 	Actors map[string]config.Actor
+	// Providers are the providers that have vouched for sessions, by the session's token.
+	Providers map[string]string
+	// Distrusted says that nobody knows which file was in force, and so which authorizations an
+	// edit has ended: all of them are revoked.
+	Distrusted bool
 }
 
 // Portal is the machine. It is not safe for concurrent use. Its driver's obligations are in the
@@ -79,7 +85,8 @@ func New(settings Settings, s State, now time.Time) *Portal {
 	}
 	p.install(s.File)
 	for i := range s.Authorizations {
-		p.restore(&s.Authorizations[i], now)
+		row := &s.Authorizations[i]
+		p.restore(row, s.Providers[row.Token], !s.Distrusted, now)
 	}
 	p.purgeLater(now)
 	p.release()

@@ -134,7 +134,7 @@ func (p *Portal) authorize(q *pending, responder, policy signal.ID, expires, now
 	}
 	a := &authorization{
 		id: p.newID(), account: c.account.ID, client: c.id, gateway: responder, resource: q.resource, policy: policy,
-		token: c.TokenID, created: now, expires: expires, pending: q,
+		token: c.TokenID, provider: c.Actor.Provider, created: now, expires: expires, pending: q,
 	}
 	if len(p.grants.byID) >= maxAuthorizations || !p.writes.put(a) {
 		p.stats.Full++

@@ -355,3 +355,19 @@ func TestRestartKeepsWhatHolds(t *testing.T) {
 		t.Errorf("store still has %v", l.shelf.rows)
 	}
 }
+
+func TestNobodyKnowsWhichFileWasInForce(t *testing.T) {
+	l := authorized(t, example)
+	s := State{
+		File: parse(t, example), Devices: []store.Device{clientRow(), gatewayRow()}, Actors: l.p.actors, Distrusted: true,
+	}
+	for _, r := range l.shelf.rows {
+		s.Authorizations = append(s.Authorizations, r)
+	}
+	l.boot(s)
+	l.connect(gatewayConn, gatewayConnect(gatewayRow()))
+	l.expect(gatewayConn, `{"event":"init",…"authorizations":[],…`)
+	if len(l.shelf.rows) != 0 || !l.p.Settled() {
+		t.Errorf("store still has %v", l.shelf.rows)
+	}
+}

@@ -50,8 +50,8 @@ func (p *Portal) HandleTokenRevoked(id string, now time.Time) {
 }
 
 // HandleActor takes what a directory says about a person now, or that the actor may not do anything
-// any more, for which ok is false. It is about groups; the sessions of a disabled person end by
-// HandleTokenRevoked.
+// any more, for which ok is false. It is about groups: sessions keep the provider that vouched for
+// them, and those of a disabled person end by HandleTokenRevoked.
 func (p *Portal) HandleActor(id string, actor config.Actor, ok bool, now time.Time) {
 	p.now = now
 	delete(p.actors, id)
@@ -60,7 +60,9 @@ func (p *Portal) HandleActor(id string, actor config.Actor, ok bool, now time.Ti
 	}
 	for _, c := range inOrder(p.clients) {
 		if c.device.owner == id {
+			provider := c.Actor.Provider
 			c.Actor = actor
+			c.Actor.Provider = provider
 		}
 	}
 	p.revokeAll(func(a *authorization) bool {

@@ -31,7 +31,7 @@ type portalFlags struct {
 	tlsCert, tlsKey           string
 	proxies                   []string
 	metrics, logLevel         string
-	iceless                   bool
+	iceless, geoHeaders       bool
 }
 
 func (f *portalFlags) register(s *pflag.FlagSet) {
@@ -42,6 +42,7 @@ func (f *portalFlags) register(s *pflag.FlagSet) {
 	s.StringVar(&f.tlsCert, "tls-cert", "", "serve with TLS, with the certificate chain in this PEM `file`")
 	s.StringVar(&f.tlsKey, "tls-key", "", "the key of --tls-cert, a PEM `file`")
 	s.StringArrayVar(&f.proxies, "trusted-proxy", nil, "believe X-Forwarded-For of this `prefix`; may be given several times")
+	s.BoolVar(&f.geoHeaders, "geo-headers", false, "believe X-Azure-Geo-Country and X-Geo-Location-* of trusted proxies, which must overwrite or remove what clients send in them")
 	s.StringVar(&f.metrics, "metrics", "", "answer HTTP requests for /metrics (Prometheus) and /healthz at this IP address and port")
 	s.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	s.BoolVar(&f.iceless, "iceless", false, "let devices that can do so connect without ICE")
@@ -60,7 +61,7 @@ type portalConfig struct {
 // parsePortal returns a configuration that can be used, or says what is wrong with f.
 func parsePortal(f portalFlags) (portalConfig, error) {
 	c := portalConfig{tlsCert: f.tlsCert, tlsKey: f.tlsKey, metrics: f.metrics}
-	c.Config, c.Data, c.ICEless = f.config, f.data, f.iceless
+	c.Config, c.Data, c.ICEless, c.GeoHeaders = f.config, f.data, f.iceless, f.geoHeaders
 	if f.config == "" {
 		return c, errors.New("--config is missing")
 	}
@@ -77,6 +78,9 @@ func parsePortal(f portalFlags) (portalConfig, error) {
 			return c, fmt.Errorf("--trusted-proxy %q: want an IP address or prefix, as in 10.0.0.0/8", text)
 		}
 		c.Proxies = append(c.Proxies, p)
+	}
+	if f.geoHeaders && len(f.proxies) == 0 {
+		return c, errors.New("--geo-headers is about trusted proxies: give them with --trusted-proxy")
 	}
 	if f.metrics != "" {
 		if err := observe.CheckAddr(f.metrics); err != nil {

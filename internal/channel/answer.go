@@ -33,6 +33,7 @@ func (l *Link) handle(text []byte) {
 
 func (l *Link) handleJoin(f signal.Frame) {
 	l.setJoined(false)
+	l.spend(rateOf(l.role).each)
 	j, err := signal.ParseJoin(l.role, f.Payload)
 	if err != nil {
 		l.server.count(func(s *ServerStats) { s.Malformed++ })

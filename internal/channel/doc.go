@@ -17,7 +17,7 @@
 // A Link is one goroutine that waits in a read, and for as long as there is something to write a
 // second one. An idle link keeps no message buffer and only small buffers for framing, so that
 // five thousand cost tens of megabytes. A link whose queue is full is cut, and others do not
-// notice. Handlers are called on the link's reading goroutine: one that blocks stops that
+// notice. A device that says too much is read at the rate it may have. Handlers are called on the link's reading goroutine: one that blocks stops that
 // device, nobody else.
 //
 // # Secrets

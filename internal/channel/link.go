@@ -14,11 +14,12 @@ import (
 
 // Bounds of what waits for a slow device.
 const (
-	// maxQueue is far above the burst that follows a change of policy: a message per resource
-	// that a device notices, and those come in one init if there are many.
-	maxQueue = 256
-	// maxQueueBytes counts from the second frame on, so that the largest init always fits.
+	// maxQueueBytes is far above the burst that follows a change of policy: a message of a few
+	// hundred bytes per resource that a device notices. It counts from the second frame on, so that
+	// the largest init always fits.
 	maxQueueBytes = 1 << 20
+	// frameOverhead is what a frame costs beside its text.
+	frameOverhead = 64
 )
 
 // Link is one device's websocket. Its methods may be called from any goroutine and never block.
@@ -33,17 +34,20 @@ type Link struct {
 
 	// Of the reading goroutine.
 	joinBy time.Time
+	budget budget
 
 	mu     sync.Mutex
 	joined bool
 	// flushing says that there is a writing goroutine, ending that it is to close the websocket
 	// after the last frame, gone that nothing more can be written.
 	flushing, ending, gone bool
-	code                   websocket.StatusCode
-	why                    error
-	queue                  [][]byte
-	queued                 int
-	wg                     sync.WaitGroup // the writing goroutine
+	// cutOff is closed by a cut.
+	cutOff chan struct{}
+	code   websocket.StatusCode
+	why    error
+	queue  [][]byte
+	queued int
+	wg     sync.WaitGroup // the writing goroutine
 }
 
 // Role returns who is at the other end.
@@ -118,6 +122,9 @@ func (l *Link) because(why error) {
 // cut drops the connection; the lock is held. The reading goroutine notices and cleans up.
 func (l *Link) cut(why error) {
 	l.because(why)
+	if !l.gone {
+		close(l.cutOff)
+	}
 	l.gone = true
 	l.queue, l.queued = nil, 0
 	if l.raw != nil {
@@ -130,13 +137,13 @@ func (l *Link) push(text []byte) error {
 	switch {
 	case l.gone || l.ending:
 		return ErrEnded
-	case len(l.queue) >= maxQueue || len(l.queue) > 0 && l.queued+len(text) > maxQueueBytes:
+	case len(l.queue) > 0 && l.queued+len(text)+frameOverhead > maxQueueBytes:
 		l.server.count(func(s *ServerStats) { s.Slow++ })
 		l.cut(ErrSlow)
 		return ErrSlow
 	}
 	l.queue = append(l.queue, text)
-	l.queued += len(text)
+	l.queued += len(text) + frameOverhead
 	l.startFlush()
 	return nil
 }
@@ -200,7 +207,7 @@ func (l *Link) pop() (text []byte, more bool) {
 		text = l.queue[0]
 		l.queue[0] = nil
 		l.queue = l.queue[1:]
-		l.queued -= len(text)
+		l.queued -= len(text) + frameOverhead
 		return text, true
 	case l.ending:
 		return nil, true
@@ -259,6 +266,7 @@ func (l *Link) readAll() error {
 			return ending(err)
 		case kind == websocket.MessageText:
 			l.server.count(func(s *ServerStats) { s.Received++ })
+			l.spend(1 + len(text)/costBytes)
 			l.handle(text)
 		}
 	}

@@ -76,13 +76,15 @@ type Server struct {
 // ServerStats counts since the start, but for Links, which is how many there are.
 type ServerStats struct {
 	Links, Accepted, Busy, Slow, Malformed, Unknown, Received, Sent uint64
+	// Throttled counts messages that had to wait because their device had sent too many.
+	Throttled uint64
 }
 
 // Accept upgrades the request of a device that the portal has let in, and serves the link on a
 // goroutine of its own: the HTTP handler should return. On an error the request has been
 // answered. The HTTP server must not offer HTTP/2, which cannot be upgraded.
 func (s *Server) Accept(w http.ResponseWriter, r *http.Request, role signal.Role, d signal.Dialect, h Handler) (*Link, error) {
-	l := &Link{server: s, role: role, dialect: d, handler: h}
+	l := &Link{server: s, role: role, dialect: d, handler: h, cutOff: make(chan struct{})}
 	if !s.enter(l) {
 		refusal := signal.NewRefusal(http.StatusServiceUnavailable, "Service Unavailable", signal.CodeRateLimit, "Too many connections")
 		refusal.RetryAfter = "1"

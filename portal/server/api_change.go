@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -101,11 +102,30 @@ func (a *api) createToken(ctx context.Context, w *tokenWish) (*newToken, error) 
 }
 
 func (a *api) revokeToken(ctx context.Context, q *ByID) (*struct{}, error) {
-	if _, err := a.store.RevokeToken(ctx, caller(ctx).Account, q.ID, time.Now()); err != nil {
-		return nil, a.apiError("revoke a token", err)
+	ctx, end := a.change(ctx)
+	defer end()
+	_, err := a.store.RevokeToken(ctx, caller(ctx).Account, q.ID, time.Now())
+	if perhaps(err) {
+		a.tokenGone(q.ID)
 	}
-	a.tokenGone(q.ID)
-	return nil, nil
+	return nil, a.apiError("revoke a token", err)
+}
+
+// change begins a change of the store of which the machine is to be told. There is one at a time, and
+// it goes on for a while when whoever has asked for it is gone.
+func (s *Server) change(ctx context.Context) (_ context.Context, end func()) {
+	s.changing.Lock()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTime)
+	return ctx, func() {
+		cancel()
+		s.changing.Unlock()
+	}
+}
+
+// perhaps reports whether a write with this result may be in the store. What takes rights away is
+// then told to the machine.
+func perhaps(err error) bool {
+	return err == nil || errors.Is(err, store.ErrUncertain) || errors.Is(err, context.DeadlineExceeded)
 }
 
 func (a *api) registerChanges(h huma.API) {
@@ -126,31 +146,40 @@ type deviceChange struct {
 type oneDevice struct{ Body deviceView }
 
 func (a *api) changeDevice(ctx context.Context, q *deviceChange) (*oneDevice, error) {
+	ctx, end := a.change(ctx)
+	defer end()
 	account := caller(ctx).Account
-	if q.Body.Name != nil {
-		if err := a.store.RenameDevice(ctx, account, q.ID, *q.Body.Name); err != nil {
-			return nil, a.apiError("rename a device", err)
-		}
-	}
-	if q.Body.Verified != nil {
-		if err := a.store.SetVerified(ctx, account, q.ID, *q.Body.Verified); err != nil {
-			return nil, a.apiError("verify a device", err)
-		}
-	}
 	d, err := a.store.Device(ctx, account, q.ID)
 	if err != nil {
 		return nil, a.apiError("look up a device", err)
 	}
+	if q.Body.Name != nil {
+		if err = a.store.RenameDevice(ctx, account, q.ID, *q.Body.Name); err == nil {
+			d.Name = *q.Body.Name
+		}
+	}
+	if verified := q.Body.Verified; err == nil && verified != nil {
+		err = a.store.SetVerified(ctx, account, q.ID, *verified)
+		if err == nil || perhaps(err) && !*verified {
+			d.Verified = *verified
+		}
+	}
+	// Also after an error: one of the two may have been changed.
 	a.driver.do(func(m *portal.Portal, now time.Time) { m.HandleDeviceChanged(d, now) })
+	if err != nil {
+		return nil, a.apiError("change a device", err)
+	}
 	return &oneDevice{viewDevice(&d, a.ownerNames(account))}, nil
 }
 
 func (a *api) deleteDevice(ctx context.Context, q *ByID) (*struct{}, error) {
-	if _, _, err := a.store.DeleteDevice(ctx, caller(ctx).Account, q.ID); err != nil {
-		return nil, a.apiError("delete a device", err)
+	ctx, end := a.change(ctx)
+	defer end()
+	_, _, err := a.store.DeleteDevice(ctx, caller(ctx).Account, q.ID)
+	if err == nil {
+		a.driver.do(func(m *portal.Portal, now time.Time) { m.HandleDeviceDeleted(q.ID, now) })
 	}
-	a.driver.do(func(m *portal.Portal, now time.Time) { m.HandleDeviceDeleted(q.ID, now) })
-	return nil, nil
+	return nil, a.apiError("delete a device", err)
 }
 
 // personView is a person.
@@ -196,19 +225,25 @@ type onePerson struct{ Body personView }
 
 // changePerson shuts a person out: the person cannot sign in, and the sessions there are end.
 func (a *api) changePerson(ctx context.Context, q *personChange) (*onePerson, error) {
+	ctx, end := a.change(ctx)
+	defer end()
 	account := caller(ctx).Account
-	if err := a.store.SetDisabled(ctx, account, q.ID, q.Body.Disabled); err != nil {
-		return nil, a.apiError("change a person", err)
-	}
 	p, err := a.store.Person(ctx, account, q.ID)
 	if err != nil {
 		return nil, a.apiError("look up a person", err)
 	}
-	if q.Body.Disabled {
-		err = a.endSessions(ctx, account, q.ID)
+	err = a.store.SetDisabled(ctx, account, q.ID, q.Body.Disabled)
+	if err != nil && (!perhaps(err) || !q.Body.Disabled) {
+		return nil, a.apiError("change a person", err)
+	}
+	if p.Disabled = q.Body.Disabled; p.Disabled {
+		err = errors.Join(err, a.endSessions(ctx, account, q.ID))
 	}
 	a.driver.do(func(m *portal.Portal, now time.Time) { m.HandleActor(p.ID, actorOf(&p), !p.Disabled, now) })
-	return &onePerson{viewPerson(&p)}, a.apiError("end sessions", err)
+	if err != nil {
+		return nil, a.apiError("end sessions", err)
+	}
+	return &onePerson{viewPerson(&p)}, nil
 }
 
 func (a *api) endSessions(ctx context.Context, account, person string) error {

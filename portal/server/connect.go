@@ -48,9 +48,7 @@ var tokenKinds = map[signal.Role][]store.TokenKind{
 func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request) {
 	role, dialect, _ := signal.ParseEndpoint(r.URL.Path)
 	if !isUpgrade(r) {
-		w.Header().Set("Upgrade", "websocket")
-		w.Header().Set("Connection", "Upgrade")
-		http.Error(w, "this is a websocket", http.StatusUpgradeRequired)
+		channel.Refuse(w, *refuse(http.StatusBadRequest, signal.CodeInvalidParams, "this is a websocket"))
 		return
 	}
 	c, refusal := s.admit(r, role)
@@ -121,14 +119,14 @@ func (s *Server) admit(r *http.Request, role signal.Role) (c admitted, refusal *
 	return c, refusal
 }
 
-// authenticate finds the token of a text, and counts failures against the address they come from.
+// authenticate finds the token of a text, and counts failures against the address they come from. A
+// good token is good whatever its neighbours do.
 func (s *Server) authenticate(ctx context.Context, text string, from netip.Addr, now time.Time, kinds ...store.TokenKind) (store.Token, *signal.Refusal) {
-	if wait, spent := s.failures.spent(subnet(from), now); spent {
-		return store.Token{}, tooFast(wait)
-	}
 	token, err := s.store.Authenticate(ctx, text, now, kinds...)
 	if errors.Is(err, store.ErrToken) {
-		s.failures.take(subnet(from), now)
+		if wait, ok := s.failures.take(subnet(from), now); !ok {
+			return token, tooFast(wait)
+		}
 		return token, refuse(http.StatusUnauthorized, signal.CodeInvalidToken, "Invalid token")
 	} else if err != nil {
 		return token, s.broken("authenticate a token", err)
@@ -239,10 +237,11 @@ func actorOf(p *store.Person) config.Actor {
 	return a
 }
 
-// location is where a request comes from, as one of our proxies says; unknown otherwise.
+// location is where a request comes from, as one of our proxies says if they can be believed in
+// this; unknown otherwise.
 func (s *Server) location(r *http.Request) (l portal.Location) {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil || !s.trusts(peer.Addr().Unmap()) {
+	if err != nil || !s.options.GeoHeaders || !s.trusts(peer.Addr().Unmap()) {
 		return l
 	}
 	if region := r.Header.Get("X-Azure-Geo-Country"); isRegion(region) {

@@ -166,7 +166,7 @@ func TestOrdinaryRequestsAreNotUpgrades(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
-	if resp.StatusCode != http.StatusUpgradeRequired {
+	if resp.StatusCode != http.StatusBadRequest || resp.Header.Get("Content-Type") != signal.ProblemType+"; charset=utf-8" {
 		t.Errorf("%s", resp.Status)
 	}
 }
@@ -207,10 +207,10 @@ func TestLimiter(t *testing.T) {
 			t.Errorf("take %d: %v", i, ok)
 		}
 	}
-	if wait, spent := l.spent(1, now); !spent || wait != time.Second {
-		t.Errorf("spent: %v, %v", wait, spent)
+	if wait, ok := l.take(1, now); ok || wait != time.Second {
+		t.Errorf("an empty bucket: %v, %v", wait, ok)
 	}
-	if _, spent := l.spent(2, now); spent {
+	if _, ok := l.take(2, now); !ok {
 		t.Error("another key is spent")
 	}
 	if _, ok := l.take(1, now.Add(time.Second)); !ok {

@@ -18,9 +18,9 @@
 //
 // # Edits
 //
-// The policy file is looked at twice a second and at Reload. A good one goes through the machine,
-// which tells live channels what differs; a bad one changes nothing and is logged with file, line
-// and column. The file in force is kept beside the database once everything it has revoked is on
+// The policy file is looked at four times a second, and read when it has stayed the same between two
+// looks, or at Reload. A good one goes through the machine, which tells live channels what differs; a
+// bad one changes nothing and is logged with file, line and column. The file in force is kept beside the database once everything it has revoked is on
 // the disk, so that an edit made while no portal ran takes effect like any other.
 //
 // What other processes change in the database, such as `firelane portal token revoke`, is noticed
@@ -30,7 +30,8 @@
 //
 // Requests are anybody's until their token is known: header, query and body are bounded, tokens are
 // tried at a limited rate for each source, and the address of a client is taken from
-// X-Forwarded-For only if a configured proxy says so. What is listed belongs to the account of the
-// token that asks; relays, which serve all accounts, are listed without their secrets. No token, key or address is logged
-// above debug.
+// X-Forwarded-For only if a configured proxy says so. Where a client is, is taken from such a proxy's
+// headers only if GeoHeaders says that the proxy overwrites them. What is listed belongs to the account
+// of the token that asks; relays, which serve all accounts, are listed without their secrets. No token,
+// key or address is logged above debug.
 package server

@@ -24,8 +24,11 @@ type driver struct {
 	machine *portal.Portal
 	out     portal.Output
 	conns   map[portal.ConnID]*session
-	last    time.Time
-	timer   *time.Timer
+	// last is the time that the machine was told, read when the process had run for as long as
+	// read says (its monotonic part).
+	last  time.Time
+	read  time.Time
+	timer *time.Timer
 	// wakeAt is what timer is set to; zero for nothing.
 	wakeAt time.Time
 	closed bool
@@ -52,10 +55,17 @@ func (d *driver) do(input func(m *portal.Portal, now time.Time)) {
 	d.turn()
 }
 
-// now is the time, which never goes back; the lock is held.
+// now is the time, which never goes back; the lock is held. It is that of the wall clock, since
+// expiries are seconds of Unix time. While that is behind what the machine has been told already,
+// because the clock has been set back, time goes on from there: deadlines must come.
 func (d *driver) now() time.Time {
-	if now := time.Now().Round(0); now.After(d.last) { // wall clock: expiries are seconds of Unix time
-		d.last = now
+	read := time.Now()
+	if !d.read.IsZero() {
+		d.last = d.last.Add(read.Sub(d.read))
+	}
+	d.read = read
+	if wall := read.Round(0); wall.After(d.last) {
+		d.last = wall
 	}
 	return d.last
 }
@@ -151,6 +161,22 @@ func (d *driver) live(f func(*session)) {
 	}
 }
 
+// tokens returns the tokens of all joined channels and of all authorizations, by account.
+func (d *driver) tokens() map[string]map[string]bool {
+	all := map[string]map[string]bool{}
+	add := func(account, token string) {
+		if all[account] == nil {
+			all[account] = map[string]bool{}
+		}
+		all[account][token] = true
+	}
+	d.live(func(c *session) { add(c.account, c.connect.TokenID) })
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.machine.EachToken(add)
+	return all
+}
+
 // stats returns the machine's counters.
 func (d *driver) stats() portal.Stats {
 	d.mu.Lock()
@@ -225,7 +251,10 @@ type session struct {
 	connect portal.Connect
 	// account is the token's.
 	account string
-	confirm func(*session)
+	confirm func(*session, *channel.Link)
+	// unknown says that the machine has heard of device and owner by this channel only; it is the
+	// reading goroutine's.
+	unknown bool
 
 	// Under the driver's lock.
 	link   *channel.Link
@@ -240,15 +269,17 @@ func (s *session) Join(_ *channel.Link, j signal.Join) string {
 	return ""
 }
 
-// Joined tells the machine. Whether the token is still good is asked once more afterwards: before,
-// nobody who looks for channels of a revoked token could have found this one.
+// Joined tells the machine. Whether the token is still good, and a device that the machine did not
+// know is what it was, is asked once more afterwards: before, nobody who changes them could have
+// found this channel.
 func (s *session) Joined(l *channel.Link) {
 	s.driver.do(func(m *portal.Portal, now time.Time) {
 		s.link, s.joined = l, now
 		s.driver.conns[s.id] = s
+		s.unknown = s.connect.Role != signal.RoleRelay && !m.Knows(&s.connect)
 		m.HandleConnect(s.id, s.connect, now)
 	})
-	s.confirm(s)
+	s.confirm(s, l)
 }
 
 // Message tells the machine, which may have an answer.

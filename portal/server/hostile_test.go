@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/firelane/firelane/internal/channel"
 	"github.com/firelane/firelane/protocol/signal"
 )
 
@@ -96,23 +98,50 @@ func TestHugeFramesEndTheirChannel(t *testing.T) {
 	next[signal.GatewayInit](t, p.device(signal.RoleGateway, p.token(TokenWish{Site: "berlin"}), "gateway"))
 }
 
-// TestSlowReadersAreCut asks for answers and does not read them.
+// TestSlowReadersAreCut sends a device more than it reads.
 func TestSlowReadersAreCut(t *testing.T) {
 	p := start(t, policy)
 	c := p.raw(signal.RoleClient, p.token(TokenWish{ServiceAccount: "ci"}), rawQuery)
 	if _, err := say(t, c, `{"topic":"client","event":"phx_join","payload":null,"ref":0}`); err != nil {
 		t.Fatal(err)
 	}
-	question := []byte(`{"topic":"client","event":"request_authorization","payload":{"resource_id":"99999999-9999-4999-8999-999999999999","connected_gateway_ids":[]},"ref":1}`)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	for p.channels.Stats().Slow == 0 {
-		if err := c.Write(ctx, websocket.MessageText, question); err != nil {
-			break // it is cut
+	m := signal.ResourceChanged{ClientResource: signal.ClientResource{ID: p.resource("Office"), Type: signal.CIDR, Address: "10.0.0.0/8", Name: strings.Repeat("x", 60000)}}
+	for range 10000 {
+		p.driver.live(func(s *session) {
+			if err := s.link.Send(m); err != nil && !errors.Is(err, channel.ErrSlow) && !errors.Is(err, channel.ErrEnded) {
+				t.Fatal(err)
+			}
+		})
+		if p.channels.Stats().Slow > 0 {
+			break
 		}
 	}
 	eventually(t, "it is counted", func() bool { return p.channels.Stats().Slow == 1 })
 	eventually(t, "it is forgotten", func() bool { return p.driver.stats().Clients == 0 })
+}
+
+// TestFloodsAreSlowedDown asks as fast as it can: no more of it reaches the machine than may.
+func TestFloodsAreSlowedDown(t *testing.T) {
+	p := start(t, policy)
+	c := p.rawClient(t, p.token(TokenWish{ServiceAccount: "ci"}), nil)
+	c.join()
+	go func() {
+		for {
+			if _, _, err := c.ws.Read(t.Context()); err != nil {
+				return
+			}
+		}
+	}()
+	const most = 200 // at once
+	began := time.Now()
+	for range 2 * most {
+		c.send(`{"topic":"client","event":"request_authorization","payload":{"resource_id":"99999999-9999-4999-8999-999999999999","connected_gateway_ids":[]},"ref":1}`)
+	}
+	eventually(t, "it has to wait", func() bool { return p.channels.Stats().Throttled > 0 })
+	n, perSecond := p.driver.stats().Requests, 50
+	if allowed := most + perSecond*int(time.Since(began)/time.Second+1); n > uint64(allowed) {
+		t.Errorf("%d requests at once, want %d at most", n, allowed)
+	}
 }
 
 // TestRequestsAreBounded sends headers and bodies that are too large or never end.

@@ -47,18 +47,6 @@ func (l *limiter[K]) take(k K, now time.Time) (wait time.Duration, ok bool) {
 	return 0, true
 }
 
-// spent says whether the key's bucket is empty, without taking anything.
-func (l *limiter[K]) spent(k K, now time.Time) (wait time.Duration, spent bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	at := l.fullAt[k]
-	if at.Before(now) {
-		return 0, false
-	}
-	over := at.Add(l.interval).Sub(now) - time.Duration(l.burst)*l.interval
-	return over, over > 0
-}
-
 func (l *limiter[K]) room(now time.Time) {
 	if len(l.fullAt) < maxBuckets {
 		return

@@ -27,6 +27,8 @@ type policyFile struct {
 	// seen is what the file looked like when it was last read, text what was read: good or not.
 	seen stamp
 	text []byte
+	// looked is what it looked like at the last look.
+	looked stamp
 	// unkept is a file that the machine has but that is not kept as the one in force yet.
 	unkept []byte
 }
@@ -37,8 +39,9 @@ type stamp struct {
 	size     int64
 }
 
-// policyEvery is how often the file is looked at: an edit should be felt within a second.
-const policyEvery = 500 * time.Millisecond
+// policyEvery is how often the file is looked at. An edit should be felt within a second, and is read
+// when it looks the same for the second time: who writes a file in place may not have finished.
+const policyEvery = 250 * time.Millisecond
 
 // keepTime bounds how long one look waits for what an edit has revoked to be on the disk.
 const keepTime = 5 * time.Second
@@ -58,19 +61,19 @@ func readPolicy(path string) ([]byte, *config.File, error) {
 	return text, file, err
 }
 
-// inForce returns the policy file that was in force when the last process ended; that is text, if
-// there was none.
-func (s *Server) inForce(text []byte, file *config.File) (*config.File, error) {
+// inForce returns the policy file that was in force when the last process ended. If that is not known,
+// because there was none or a version knew another language, it is the present file.
+func (s *Server) inForce(file *config.File) (_ *config.File, known bool, err error) {
 	_, kept, err := readPolicy(InForcePath(s.options.Data))
 	var problems config.Problems
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return file, keepPolicy(s.options.Data, text)
-	case errors.As(err, &problems): // a version that knew another language
-		s.log.Warn("the policy file that was in force is of no use; what it allowed is compared with the present one", "problem", problems[0].String())
-		return file, nil
+		return file, false, nil
+	case errors.As(err, &problems):
+		s.log.Warn("the policy file that was in force is of no use", "problem", problems[0].String())
+		return file, false, nil
 	}
-	return kept, err
+	return kept, true, err
 }
 
 // keepPolicy makes text the file in force for the next process, all of it or nothing.
@@ -112,8 +115,13 @@ func (s *Server) Reload() error {
 
 // reload reads the file and puts it in force if it is good and differs; the lock is held.
 func (s *Server) reload() error {
-	p := &s.policy
 	text, file, err := readPolicy(s.options.Config)
+	return s.adopt(text, file, err)
+}
+
+// adopt takes what has been read, or why it could not be; the lock is held.
+func (s *Server) adopt(text []byte, file *config.File, err error) error {
+	p := &s.policy
 	if bytes.Equal(text, p.text) && text != nil {
 		return nil // nothing new, good or bad
 	}
@@ -133,8 +141,8 @@ func (s *Server) reload() error {
 	return nil
 }
 
-// install is apply at the start.
-func (s *Server) install(text []byte, file *config.File) {
+// install is apply at the start. The file is kept at once if nothing has to be revoked before.
+func (s *Server) install(ctx context.Context, text []byte, file *config.File) {
 	s.policy.mu.Lock()
 	defer s.policy.mu.Unlock()
 	s.policy.text = text
@@ -142,6 +150,7 @@ func (s *Server) install(text []byte, file *config.File) {
 		s.policy.seen = seen
 	}
 	s.apply(text, file)
+	s.keep(ctx)
 }
 
 // apply gives a good file to the machine; the lock is held.
@@ -195,12 +204,23 @@ func (s *Server) lookAtPolicy(ctx context.Context) {
 	p := &s.policy
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	seen, err := look(s.options.Config)
-	if err == nil && seen != p.seen { // a file that is away for a moment is being replaced
-		p.seen = seen
-		_ = s.reload() // logged
+	if seen, err := look(s.options.Config); err == nil { // a file that is away for a moment is being replaced
+		if seen == p.looked && seen != p.seen {
+			s.readStable(seen)
+		}
+		p.looked = seen
 	}
 	s.keep(ctx)
+}
+
+// readStable reads the file, unless it changes meanwhile; the lock is held.
+func (s *Server) readStable(seen stamp) {
+	text, file, err := readPolicy(s.options.Config)
+	if after, gone := look(s.options.Config); gone != nil || after != seen {
+		return // at another look
+	}
+	s.policy.seen = seen
+	_ = s.adopt(text, file, err) // logged
 }
 
 func look(path string) (stamp, error) {

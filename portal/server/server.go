@@ -35,8 +35,13 @@ type Options struct {
 	// URL is where people and devices reach the portal from outside, such as
 	// https://portal.example.com. It must not be nil.
 	URL *url.URL
-	// Proxies may say in X-Forwarded-For whom they speak for, and in other headers where that is.
+	// Proxies may say in X-Forwarded-For whom they speak for.
 	Proxies []netip.Prefix
+	// GeoHeaders says that Proxies also tell where that is, in X-Azure-Geo-Country or in
+	// X-Geo-Location-Region, -City and -Coordinates. They must overwrite or remove all of these in
+	// what they forward: otherwise a client is wherever it says, and conditions on the region are
+	// worth nothing.
+	GeoHeaders bool
 	// ICEless lets devices that are capable of it connect without ICE.
 	ICEless bool
 	// Transport carries requests to OpenID Connect providers; nil is http.DefaultTransport.
@@ -63,6 +68,9 @@ type Server struct {
 	ingests   *limiter[netip.Addr]
 	ingesting chan struct{}
 	uses      uses
+	// changing is held while the store is changed and the machine told, so that the machine hears of
+	// changes in their order.
+	changing  sync.RWMutex
 	nextConn  atomic.Uint64
 	refused   atomic.Uint64
 	ending    atomic.Bool
@@ -128,13 +136,16 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 }
 
 func (s *Server) start(ctx context.Context, text []byte, file *config.File) error {
-	inForce, err := s.inForce(text, file)
+	inForce, known, err := s.inForce(file)
 	if err != nil {
 		return err
 	}
 	state, err := loadState(ctx, s.store, inForce)
 	if err != nil {
 		return fmt.Errorf("load what the portal knew: %w", err)
+	}
+	if state.Distrusted = !known; !known && len(state.Authorizations) > 0 {
+		s.log.Warn("nobody knows which policy file was in force; all authorizations are revoked", "authorizations", len(state.Authorizations))
 	}
 	settings, err := s.settings(ctx)
 	if err != nil {
@@ -144,7 +155,7 @@ func (s *Server) start(ctx context.Context, text []byte, file *config.File) erro
 	s.driver = newDriver(portal.New(settings, state, time.Now()), s.log, s.store)
 	s.signIn = newSignIns(s)
 	s.policy.file.Store(inForce)
-	s.install(text, file)
+	s.install(ctx, text, file)
 	s.handler = s.routes()
 	return nil
 }

@@ -206,6 +206,8 @@ var errDisabled = errors.New("person is disabled")
 
 // admit notes what the provider says about a person, tells the machine, and makes a token.
 func (s *signIns) admit(ctx context.Context, a *config.Account, who store.Identity, now time.Time) (text string, until time.Time, err error) {
+	ctx, end := s.server.change(ctx)
+	defer end()
 	who.Account = a.ID
 	person, err := s.server.store.SignIn(ctx, who, now)
 	if err != nil {

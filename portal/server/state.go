@@ -11,7 +11,7 @@ import (
 
 // loadState reads what the machine continues from.
 func loadState(ctx context.Context, db *store.Store, file *config.File) (portal.State, error) {
-	st := portal.State{File: file, Actors: map[string]config.Actor{}}
+	st := portal.State{File: file, Actors: map[string]config.Actor{}, Providers: map[string]string{}}
 	for i := range file.Accounts {
 		for _, sa := range file.Accounts[i].ServiceAccounts {
 			st.Actors[sa.ID] = config.Actor{ServiceAccount: sa.ID}
@@ -31,6 +31,16 @@ func loadState(ctx context.Context, db *store.Store, file *config.File) (portal.
 			page, err := db.Authorizations(ctx, account, store.AuthorizationFilter{After: after}, now)
 			st.Authorizations = append(st.Authorizations, page...)
 			return last(page, func(a *store.Authorization) string { return a.ID }), len(page), err
+		})
+		if err != nil {
+			return err
+		}
+		err = eachPage(func(after string) (string, int, error) {
+			page, err := db.Tokens(ctx, account, store.TokenFilter{Kind: store.ClientToken, After: after})
+			for i := range page {
+				st.Providers[page[i].ID] = page[i].Provider
+			}
+			return last(page, func(t *store.Token) string { return t.ID }), len(page), err
 		})
 		if err != nil {
 			return err

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"time"
 
+	"github.com/coder/websocket"
+
+	"github.com/firelane/firelane/internal/channel"
 	"github.com/firelane/firelane/portal"
 	"github.com/firelane/firelane/portal/store"
 )
@@ -38,15 +41,10 @@ func (s *Server) watchStore(ctx context.Context) {
 	}
 }
 
-// lookAtTokens tells the machine which tokens of live channels are no longer good.
+// lookAtTokens tells the machine which tokens in use are no longer good: those of live channels, and
+// those of authorizations, whose clients may be away.
 func (s *Server) lookAtTokens(ctx context.Context) error {
-	inUse := map[string]map[string]bool{} // by account
-	s.driver.live(func(c *session) {
-		if inUse[c.account] == nil {
-			inUse[c.account] = map[string]bool{}
-		}
-		inUse[c.account][c.connect.TokenID] = true
-	})
+	inUse := s.driver.tokens()
 	for account, ids := range inUse {
 		err := eachPage(func(after string) (string, int, error) {
 			page, err := s.store.Tokens(ctx, account, store.TokenFilter{After: after})
@@ -65,17 +63,50 @@ func (s *Server) lookAtTokens(ctx context.Context) error {
 	return nil
 }
 
-// confirm ends a channel whose token has been revoked since it was let in.
-func (s *Server) confirm(c *session) {
+// confirm ends a channel whose token has been revoked since it was let in, and looks again at a
+// device and person that the machine did not know before. A device of which nothing can be learned
+// has to come back.
+func (s *Server) confirm(c *session, l *channel.Link) {
+	s.changing.RLock() // what is read here must not be told after something newer
+	defer s.changing.RUnlock()
 	ctx, cancel := context.WithTimeout(context.Background(), askTime)
 	defer cancel()
 	t, err := s.store.Token(ctx, c.account, c.connect.TokenID)
-	switch {
-	case errors.Is(err, store.ErrNotFound) || err == nil && !t.Revoked.IsZero():
+	if errors.Is(err, store.ErrNotFound) || err == nil && !t.Revoked.IsZero() {
 		s.tokenGone(c.connect.TokenID)
-	case err != nil:
-		s.log.Warn("cannot look at a token again", "error", err)
+		return
 	}
+	if err == nil && c.unknown {
+		err = s.introduce(ctx, c)
+	}
+	if err != nil {
+		s.log.Warn("cannot look again at who has been let in", "error", err)
+		l.End(websocket.StatusServiceRestart)
+	}
+}
+
+// introduce tells the machine what the store says about the device and the owner of a channel.
+func (s *Server) introduce(ctx context.Context, c *session) error {
+	d, err := s.store.Device(ctx, c.account, c.connect.Device.ID)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		s.driver.do(func(m *portal.Portal, now time.Time) { m.HandleDeviceDeleted(c.connect.Device.ID, now) })
+		return nil
+	case err != nil:
+		return err
+	}
+	s.driver.do(func(m *portal.Portal, now time.Time) { m.HandleDeviceChanged(d, now) })
+	if c.connect.ActorKind != personKind {
+		return nil
+	}
+	p, err := s.store.Person(ctx, c.account, d.Owner)
+	if errors.Is(err, store.ErrNotFound) {
+		p.Disabled, err = true, nil
+	}
+	if err == nil {
+		s.driver.do(func(m *portal.Portal, now time.Time) { m.HandleActor(d.Owner, actorOf(&p), !p.Disabled, now) })
+	}
+	return err
 }
 
 // tokenGone ends the channels of a token that has been revoked in the store.
