@@ -1,12 +1,6 @@
 package node
 
-import (
-	"context"
-	"os"
-	"os/signal"
-	"syscall"
-	"time"
-)
+import "time"
 
 // CheckPolicyFile reports what is wrong with a policy file.
 func CheckPolicyFile(path string) error {
@@ -36,19 +30,9 @@ func (s *static) loadPolicies(apply func(func())) error {
 	return nil
 }
 
-// reloadOnSignal reads the policy file again at every SIGHUP until ctx is done.
-func (s *static) reloadOnSignal(ctx context.Context) {
-	asked := make(chan os.Signal, 1)
-	signal.Notify(asked, syscall.SIGHUP)
-	defer signal.Stop(asked)
-	for {
-		select {
-		case <-asked:
-			if err := s.loadPolicies(func(f func()) { s.do(f) }); err != nil {
-				s.cfg.Log.Error("policies not loaded, those from before hold", "error", err)
-			}
-		case <-ctx.Done():
-			return
-		}
+// reload reads the policy file again. It returns when the driver has taken or refused it.
+func (s *static) reload() {
+	if err := s.loadPolicies(func(f func()) { s.do(f) }); err != nil {
+		s.cfg.Log.Error("policies not loaded, those from before hold", "error", err)
 	}
 }

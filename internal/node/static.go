@@ -9,6 +9,7 @@ import (
 	"net"
 	"runtime"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/firelane/firelane/bufpool"
@@ -98,6 +99,12 @@ func RunStatic(ctx context.Context, cfg StaticConfig) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	var background sync.WaitGroup
+	// Before anyone can know that the interface is there: until it is asked for, SIGUSR1 is lost
+	// and SIGHUP ends the process.
+	background.Go(onSignal(ctx, syscall.SIGUSR1, func() { s.do(func() { s.report("counters") }) }))
+	if cfg.PolicyFile != "" {
+		background.Go(onSignal(ctx, syscall.SIGHUP, s.reload))
+	}
 	background.Go(func() {
 		if err := uapi.Serve(ctx, cfg.UAPI, s, cfg.Log); err != nil {
 			cancel(err)
@@ -109,10 +116,6 @@ func RunStatic(ctx context.Context, cfg StaticConfig) error {
 				cancel(err)
 			}
 		})
-	}
-	background.Go(func() { s.reportOnSignal(ctx) })
-	if cfg.PolicyFile != "" {
-		background.Go(func() { s.reloadOnSignal(ctx) })
 	}
 	for range min(4, runtime.NumCPU()) {
 		background.Go(func() { s.work(ctx) })

@@ -1,11 +1,7 @@
 package node
 
 import (
-	"context"
-	"os"
-	"os/signal"
 	"reflect"
-	"syscall"
 
 	"github.com/firelane/firelane/fastpath"
 	"github.com/firelane/firelane/fib"
@@ -134,19 +130,4 @@ func (s *static) report(why string) {
 		args = append(args, key, m.Value)
 	}
 	s.cfg.Log.Info(why, args...)
-}
-
-// reportOnSignal logs the counters at every SIGUSR1 until ctx is done.
-func (s *static) reportOnSignal(ctx context.Context) {
-	asked := make(chan os.Signal, 1)
-	signal.Notify(asked, syscall.SIGUSR1)
-	defer signal.Stop(asked)
-	for {
-		select {
-		case <-asked:
-			s.do(func() { s.report("counters") })
-		case <-ctx.Done():
-			return
-		}
-	}
 }
