@@ -30,9 +30,6 @@ func TestGatewayAndPortal(t *testing.T) {
 		return signal.Reply{Reason: signal.ReasonInvalidRef}, ok
 	}
 	c := device(t, Config{API: p.http.URL})
-	if err := c.Send(signal.NoRelays{}); !errors.Is(err, signal.ErrNotJoined) {
-		t.Errorf("send before the join: %v", err)
-	}
 	next[signal.Connected](t, c)
 	if m := next[signal.GatewayInit](t, c); m.Interface.IPv4.String() != "100.64.0.1" {
 		t.Errorf("init %+v", m)
