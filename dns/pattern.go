@@ -103,46 +103,54 @@ func (p Pattern) Match(name string) bool {
 	return !slices.Contains(labels, "") && matchLabels(p.labels, labels)
 }
 
-// matchLabels matches labels, of which "**" stands for any number. As any wildcard's first fit that
-// lets the rest of the pattern go on is as good as a later one, it goes back to the last "**" only.
+// matchLabels matches labels, of which "**" stands for any number.
 func matchLabels(pattern, name []string) bool {
-	p, n, star, from := 0, 0, -1, 0
-	for n < len(name) {
-		switch {
-		case p < len(pattern) && pattern[p] == "**":
-			star, from = p, n
-			p++
-		case p < len(pattern) && matchLabel(pattern[p], name[n]):
-			p++
-			n++
-		case star >= 0:
-			from++
-			p, n = star+1, from
-		default:
-			return false
-		}
-	}
-	for p < len(pattern) && pattern[p] == "**" {
-		p++
-	}
-	return p == len(pattern)
+	return glob(len(pattern), len(name),
+		func(p int) bool { return pattern[p] == "**" },
+		func(p, n int) int {
+			if matchLabel(pattern[p], name[n]) {
+				return 1
+			}
+			return 0
+		})
 }
 
 // matchLabel matches one label, of which '*' stands for any number of bytes and '?' for one
 // character. The label is not empty.
 func matchLabel(pattern, label string) bool {
+	return glob(len(pattern), len(label),
+		func(p int) bool { return pattern[p] == '*' },
+		func(p, n int) int {
+			switch pattern[p] {
+			case '?':
+				return character(label[n:])
+			case label[n]:
+				return 1
+			}
+			return 0
+		})
+}
+
+// glob matches a pattern of the given number of items with a name of so many. any says whether a
+// pattern's item stands for any number of the name's, take how many of them, from the n-th on, it
+// stands for otherwise; 0 for none. As any wildcard's first fit that lets the rest of the pattern go
+// on is as good as a later one, it goes back to the last such item only.
+func glob(pattern, name int, any func(p int) bool, take func(p, n int) int) bool {
 	p, n, star, from := 0, 0, -1, 0
-	for n < len(label) {
+	for n < name {
+		taken := 0
+		if p < pattern {
+			if any(p) {
+				star, from = p, n
+				p++
+				continue
+			}
+			taken = take(p, n)
+		}
 		switch {
-		case p < len(pattern) && pattern[p] == '*':
-			star, from = p, n
+		case taken > 0:
 			p++
-		case p < len(pattern) && pattern[p] == '?':
-			p++
-			n += character(label[n:])
-		case p < len(pattern) && pattern[p] == label[n]:
-			p++
-			n++
+			n += taken
 		case star >= 0:
 			from++
 			p, n = star+1, from
@@ -150,10 +158,10 @@ func matchLabel(pattern, label string) bool {
 			return false
 		}
 	}
-	for p < len(pattern) && pattern[p] == '*' {
+	for p < pattern && any(p) {
 		p++
 	}
-	return p == len(pattern)
+	return p == pattern
 }
 
 // character returns the length of the first character of s: a byte, and what continues it in UTF-8.

@@ -148,11 +148,6 @@ func (f *Flows) Quoted(proto uint8, port uint16, real netip.Addr, now int64) (ui
 	return f.Incoming(proto, port, real, 0, now)
 }
 
-// QuotedLocked is Quoted for a caller that holds the lock.
-func (f *Flows) QuotedLocked(proto uint8, port uint16, real netip.Addr, now int64) (uint16, netip.Addr, Hit) {
-	return f.IncomingLocked(proto, port, real, 0, now)
-}
-
 // Len returns the number of flows.
 func (f *Flows) Len() int { return f.Stats().Live }
 

@@ -163,7 +163,7 @@ func TestFlowsAreSafeForWorkersAndControl(t *testing.T) {
 				}
 				f.Lock()
 				f.OutgoingLocked(tcp, p, proxyB, realA, 0, now)
-				f.QuotedLocked(tcp, p, realA, now)
+				f.IncomingLocked(tcp, p, realA, 0, now)
 				f.Unlock()
 				if f.Empty() && f.Len() < 0 {
 					t.Error("fewer than no flows")

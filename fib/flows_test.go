@@ -328,7 +328,7 @@ func TestKnownFlowsAllocateNothing(t *testing.T) {
 		for port := range uint16(1000) {
 			f.OutgoingLocked(udp, port, proxyA, realA, 0, now)
 			f.IncomingLocked(udp, port, realA, 0, now)
-			f.QuotedLocked(udp, port, real6, now)
+			f.IncomingLocked(udp, port, real6, 0, now)
 		}
 		f.Unlock()
 	}); n != 0 {

@@ -17,8 +17,6 @@ const (
 	Unreachable
 	// TooBig: the packet exceeds the MTU of the next hop. Type 3 code 4 (RFC 1191), type 2.
 	TooBig
-	// PortUnreachable: nobody listens at the destination port. Type 3 code 3, type 1 code 4.
-	PortUnreachable
 )
 
 // Error is an ICMP error to be sent about a packet.
@@ -163,8 +161,6 @@ func (e *Error) code(version uint8) (kind, code uint8) {
 			return icmpUnreachable, icmpCodeNet
 		case TooBig:
 			return icmpUnreachable, icmpCodeTooBig
-		case PortUnreachable:
-			return icmpUnreachable, icmpCodePort
 		}
 		return icmpUnreachable, icmpCodeProhibited
 	}
@@ -173,8 +169,6 @@ func (e *Error) code(version uint8) (kind, code uint8) {
 		return icmp6Unreachable, icmp6CodeAddress
 	case TooBig:
 		return icmp6TooBig, 0
-	case PortUnreachable:
-		return icmp6Unreachable, icmp6CodePort
 	}
 	return icmp6Unreachable, icmp6CodeProhibited
 }

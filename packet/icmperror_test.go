@@ -161,8 +161,6 @@ func TestAppendError(t *testing.T) {
 		{"prohibited IPv6", true, Error{Kind: Prohibited}, 1, 1, 0},
 		{"unreachable IPv4", false, Error{Kind: Unreachable}, 3, 0, 0},
 		{"unreachable IPv6", true, Error{Kind: Unreachable}, 1, 3, 0},
-		{"port unreachable IPv4", false, Error{Kind: PortUnreachable}, 3, 3, 0},
-		{"port unreachable IPv6", true, Error{Kind: PortUnreachable}, 1, 4, 0},
 		{"too big IPv4", false, Error{Kind: TooBig, MTU: 1280}, 3, 4, 1280},
 		{"too big IPv6", true, Error{Kind: TooBig, MTU: 1400}, 2, 0, 1400},
 		{"too big for the field", false, Error{Kind: TooBig, MTU: 1 << 20}, 3, 4, 65535},

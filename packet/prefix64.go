@@ -90,14 +90,6 @@ func (p *Prefix64) Represents(v4 netip.Addr) bool {
 	return v4.Is4() && (p.prefix != WellKnownPrefix64 || global4(v4))
 }
 
-// Neutral reports whether embedding leaves the ones' complement sum of an address as it is, so
-// that translation need not touch transport checksums for it (RFC 6052, section 4.1). That takes
-// a prefix whose words add up to zero and an IPv4 address that begins at a word and is in one
-// piece.
-func (p *Prefix64) Neutral() bool {
-	return (p.prefix.Bits() == 32 || p.prefix.Bits() == 96) && Fold(wide(p.prefix.Addr()))%0xffff == 0
-}
-
 // global4 reports whether an IPv4 address means the same everywhere.
 func global4(a netip.Addr) bool {
 	for _, p := range local4 {

@@ -21,48 +21,27 @@ func (s *Socket) SendGathers(gathers []*batch.Gather) (sent int, err error) {
 	if s.out.pieces == nil {
 		s.out.pieces = make([]unix.Iovec, gatherPieces)
 	}
-	var try attempt
-	for sent < len(gathers) {
-		g := gathers[sent]
-		n := s.stageGathers(gathers[sent:], &try)
-		if n == 0 {
-			s.count.invalid.Add(1)
-			sent++
-			try = attempt{}
-			continue
-		}
-		k, errno := s.sendmmsg(n)
-		if errno == 0 {
-			sent += s.advanceGathers(gathers[sent:], k, &try)
-			continue
-		}
-		front := headOf(g)
-		switch s.settle(&front, &try, errno) {
-		case again:
-		case full:
-			return sent, nil
-		case broken:
-			return sent, errno
-		case lost:
-			s.giveUp(errno, uint64(g.Len()))
-			sent++
-			try = attempt{}
-		}
-	}
-	return sent, nil
+	return send(s, gatherQueue(gathers))
 }
+
+// gatherQueue is a queue of gathers.
+type gatherQueue []*batch.Gather
+
+func (q gatherQueue) len() int                       { return len(q) }
+func (q gatherQueue) front(i int) (batch.Train, int) { return headOf(q[i]), q[i].Len() }
+func (q gatherQueue) skip(i, end int)                { q[i].Skip(end) }
 
 // headOf returns what a gather has in common with a train.
 func headOf(g *batch.Gather) batch.Train {
 	return batch.Train{Stride: g.Stride, Remote: g.Remote, Local: g.Local, ECN: g.ECN}
 }
 
-// stageGathers writes messages for gathers from the first on, until slots or vectors are full or
-// a gather makes no sense, and returns their number. try is about the first gather.
-func (s *Socket) stageGathers(gathers []*batch.Gather, try *attempt) int {
+// stage also stops when the vectors are full.
+func (q gatherQueue) stage(s *Socket, from int, try *attempt) int {
 	o := s.out
 	n, used := 0, 0
-	for i, g := range gathers {
+	for i := from; i < len(q); i++ {
+		g := q[i]
 		total, each := g.Len(), g.PerSegment
 		if total == 0 || each > maxPieces || g.Stride < 0 || g.Size > total*g.Stride || g.Size < (total-1)*g.Stride {
 			return n
@@ -72,7 +51,7 @@ func (s *Socket) stageGathers(gathers []*batch.Gather, try *attempt) int {
 		if total > 1 {
 			segs = min(o.segments(&t, s.segs), maxPieces/each)
 		}
-		if i == 0 {
+		if i == from {
 			if try.split {
 				segs = 1
 			}
@@ -92,7 +71,7 @@ func (s *Socket) stageGathers(gathers []*batch.Gather, try *attempt) int {
 			h.SetIovlen((end - at) * each)
 			fill(o.pieces[used:], g.Pieces[at*each:end*each])
 			used += (end - at) * each
-			o.place[n] = place{train: i, end: end, segs: end - at}
+			o.place[n] = place{item: i, end: end, segs: end - at, bytes: size, last: end == total}
 			at = end
 		}
 	}
@@ -109,43 +88,4 @@ func fill(to []unix.Iovec, pieces [][]byte) {
 		}
 		to[i].Len = uint64(len(p))
 	}
-}
-
-// advanceGathers counts the k messages the kernel took and returns how many gathers they finish.
-// A gather sent in part is moved past what was sent.
-func (s *Socket) advanceGathers(gathers []*batch.Gather, k int, try *attempt) (settled int) {
-	var datagrams, bytes uint64
-	at := 0
-	for i := range k {
-		p := &s.out.place[i]
-		g := gathers[p.train]
-		datagrams += uint64(p.segs)
-		bytes += uint64(min(p.end*g.Stride, g.Size) - at*g.Stride)
-		at = p.end
-		if at == g.Len() {
-			if at > 1 && p.segs == 1 && s.out.place[i-1].segs == 1 {
-				s.count.splitTrains.Add(1)
-			}
-			at = 0
-		}
-	}
-	if try.suspect {
-		s.refuse(gathers[0].Remote, try.least)
-		try.suspect = false
-	}
-	last := s.out.place[k-1]
-	settled = last.train
-	if g := gathers[settled]; last.end == g.Len() {
-		settled++
-	} else {
-		g.Skip(last.end)
-	}
-	if settled > 0 {
-		*try = attempt{}
-	}
-	c := &s.count
-	c.sentTrains.Add(uint64(settled))
-	c.sentDatagrams.Add(datagrams)
-	c.sentBytes.Add(bytes)
-	return settled
 }

@@ -29,17 +29,18 @@ type sender struct {
 	names   []sockaddr
 	control [][controlSpace]byte
 	place   []place
+	try     attempt // of the call under way
 
 	// call stands in for sendmmsg in tests that need an error the kernel at hand does not give;
 	// nil otherwise, and looked at once per system call.
 	call func(fd int, msgs []mmsghdr) (int, unix.Errno)
 }
 
-// place is what a message stands for: the segments of a train up to byte end, or those of a
-// gather up to segment end.
+// place is what a message stands for: segs segments and bytes bytes of an item, a train or a
+// gather, up to end, which counts as the item does: bytes of a train, segments of a gather.
 type place struct {
-	train, end int
-	segs       int
+	item, end, segs, bytes int
+	last                   bool // of the item
 }
 
 func (o *sender) init() {
@@ -75,33 +76,132 @@ type attempt struct {
 // which the kernel may fragment, and so are later ones to its destination, if their stride is not
 // shorter, while the socket lives. A refused source address is left to the kernel's choice for that train.
 func (s *Socket) Send(trains []batch.Train) (sent int, err error) {
-	var try attempt
-	for sent < len(trains) {
-		n := s.stage(trains[sent:], &try)
+	return send(s, trainQueue(trains))
+}
+
+// queue is what Send and SendGathers send from.
+type queue interface {
+	len() int
+	// stage writes messages for the items from the given one on, until the slots are full or an
+	// item makes no sense, and returns their number. try is about the first of these items.
+	stage(s *Socket, from int, try *attempt) int
+	// front returns what matters of an item when it is refused: how many segments it has, and as a
+	// train without bytes where it goes, in which stride.
+	front(i int) (t batch.Train, segments int)
+	// skip moves an item past the place where it was sent up to.
+	skip(i, end int)
+}
+
+// send is Send of any queue.
+func send[Q queue](s *Socket, q Q) (sent int, err error) {
+	try := &s.out.try
+	*try = attempt{}
+	for sent < q.len() {
+		n := q.stage(s, sent, try)
 		if n == 0 {
 			s.count.invalid.Add(1)
 			sent++
-			try = attempt{}
+			*try = attempt{}
 			continue
 		}
+		front, segments := q.front(sent)
 		k, errno := s.sendmmsg(n)
 		if errno == 0 {
-			sent += s.advance(trains[sent:], k, &try)
+			if try.suspect { // a single datagram went where the train did not
+				s.refuse(front.Remote, try.least)
+				try.suspect = false
+			}
+			settled, end := s.advance(k)
+			if end > 0 {
+				q.skip(settled, end)
+			}
+			if settled > sent {
+				sent, *try = settled, attempt{}
+			}
 			continue
 		}
-		switch s.settle(&trains[sent], &try, errno) {
+		switch s.settle(&front, try, errno) {
 		case again:
 		case full:
 			return sent, nil
 		case broken:
 			return sent, errno
 		case lost:
-			s.giveUp(errno, uint64(trains[sent].Len()))
+			s.giveUp(errno, uint64(segments))
 			sent++
-			try = attempt{}
+			*try = attempt{}
 		}
 	}
 	return sent, nil
+}
+
+// advance counts the k messages the kernel took. It returns the first item that is not sent in
+// full, and up to where it is. An error that stopped the kernel short comes back from the next call.
+func (s *Socket) advance(k int) (item, end int) {
+	var trains, datagrams, bytes uint64
+	for i := range k {
+		p := &s.out.place[i]
+		datagrams += uint64(p.segs)
+		bytes += uint64(p.bytes)
+		if !p.last {
+			continue
+		}
+		trains++
+		if i > 0 && p.segs == 1 && s.out.place[i-1].item == p.item && s.out.place[i-1].segs == 1 {
+			s.count.splitTrains.Add(1)
+		}
+	}
+	c := &s.count
+	c.sentTrains.Add(trains)
+	c.sentDatagrams.Add(datagrams)
+	c.sentBytes.Add(bytes)
+	last := s.out.place[k-1]
+	if last.last {
+		return last.item + 1, 0
+	}
+	return last.item, last.end
+}
+
+// trainQueue is a queue of trains.
+type trainQueue []batch.Train
+
+func (q trainQueue) len() int                       { return len(q) }
+func (q trainQueue) front(i int) (batch.Train, int) { return q[i], q[i].Len() }
+func (q trainQueue) skip(i, end int)                { q[i].Buf = q[i].Buf[end:] }
+
+func (q trainQueue) stage(s *Socket, from int, try *attempt) int {
+	n := 0
+	for i := from; i < len(q); i++ {
+		t := &q[i]
+		segs, pinned := s.segmentsPerMessage(t), t.Local.Addr().IsValid()
+		if i == from {
+			if try.split {
+				segs = 1
+			}
+			pinned = pinned && !try.unpinned
+		}
+		if len(t.Buf) == 0 || t.Stride <= 0 {
+			return n
+		}
+		for at := 0; at < len(t.Buf); n++ {
+			if n == sendSlots {
+				return n
+			}
+			size := min(segs*t.Stride, len(t.Buf)-at)
+			if !s.out.head(n, t, size, pinned, s.v6) {
+				return n
+			}
+			iov := &s.out.iovs[n]
+			iov.Base = &t.Buf[at]
+			iov.SetLen(size)
+			s.out.msgs[n].Hdr.Iov = iov
+			s.out.msgs[n].Hdr.SetIovlen(1)
+			at += size
+			p := &s.out.place[n]
+			p.item, p.end, p.bytes, p.last = i, at, size, at == len(t.Buf)
+		}
+	}
+	return n
 }
 
 // outcome is what an error of the kernel means for the train at the front.
@@ -129,42 +229,6 @@ func (s *Socket) settle(t *batch.Train, try *attempt, errno unix.Errno) outcome 
 		return again
 	}
 	return lost
-}
-
-// stage writes messages for trains from the first on, until the slots are full or a train makes
-// no sense, and returns their number. try is about the first train.
-func (s *Socket) stage(trains []batch.Train, try *attempt) int {
-	n := 0
-	for i := range trains {
-		t := &trains[i]
-		segs, pinned := s.segmentsPerMessage(t), t.Local.Addr().IsValid()
-		if i == 0 {
-			if try.split {
-				segs = 1
-			}
-			pinned = pinned && !try.unpinned
-		}
-		if len(t.Buf) == 0 || t.Stride <= 0 {
-			return n
-		}
-		for at := 0; at < len(t.Buf); n++ {
-			if n == sendSlots {
-				return n
-			}
-			size := min(segs*t.Stride, len(t.Buf)-at)
-			if !s.out.head(n, t, size, pinned, s.v6) {
-				return n
-			}
-			iov := &s.out.iovs[n]
-			iov.Base = &t.Buf[at]
-			iov.SetLen(size)
-			s.out.msgs[n].Hdr.Iov = iov
-			s.out.msgs[n].Hdr.SetIovlen(1)
-			at += size
-			s.out.place[n].train, s.out.place[n].end = i, at
-		}
-	}
-	return n
 }
 
 // segmentsPerMessage returns how many segments of t one message may carry.
@@ -253,46 +317,6 @@ func (s *Socket) sendmmsg(n int) (int, unix.Errno) {
 	k, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(s.fd),
 		uintptr(unsafe.Pointer(&o.msgs[0])), uintptr(n), unix.MSG_DONTWAIT, 0, 0)
 	return int(k), errno
-}
-
-// advance counts the k messages the kernel took and returns how many trains they finish. A train
-// sent in part is moved past what was sent. An error that stopped the kernel short comes back
-// from the next call.
-func (s *Socket) advance(trains []batch.Train, k int, try *attempt) (settled int) {
-	var datagrams, bytes uint64
-	at := 0
-	for i := range k {
-		p := &s.out.place[i]
-		t := &trains[p.train]
-		datagrams += uint64(p.segs)
-		bytes += uint64(p.end - at)
-		at = p.end
-		if at == len(t.Buf) {
-			if at > t.Stride && p.segs == 1 && s.out.place[i-1].segs == 1 {
-				s.count.splitTrains.Add(1)
-			}
-			at = 0
-		}
-	}
-	if try.suspect { // a single datagram went where the train did not
-		s.refuse(trains[0].Remote, try.least)
-		try.suspect = false
-	}
-	last := s.out.place[k-1]
-	settled = last.train
-	if t := &trains[settled]; last.end == len(t.Buf) {
-		settled++
-	} else {
-		t.Buf = t.Buf[last.end:]
-	}
-	if settled > 0 {
-		*try = attempt{}
-	}
-	c := &s.count
-	c.sentTrains.Add(uint64(settled))
-	c.sentDatagrams.Add(datagrams)
-	c.sentBytes.Add(bytes)
-	return settled
 }
 
 // retry decides whether the train at the front can be sent in another way after errno, and how.
