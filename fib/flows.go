@@ -2,7 +2,6 @@ package fib
 
 import (
 	"net/netip"
-	"sync"
 	"sync/atomic"
 
 	"github.com/firelane/firelane/packet"
@@ -29,7 +28,7 @@ import (
 //
 // The zero value is an empty table without a budget: it answers look-ups and refuses new flows.
 type Flows struct {
-	mu     sync.Mutex
+	mu     briefLock
 	budget *FlowBudget               // nil: no new flows
 	table  atomic.Pointer[flowTable] // nil: no flow, no expired tuple; written under mu
 	counts FlowCounts
