@@ -17,6 +17,7 @@ import (
 
 	"github.com/firelane/firelane/bench/load"
 	"github.com/firelane/firelane/bench/report"
+	"github.com/firelane/firelane/bench/sample"
 	"github.com/firelane/firelane/bench/topology"
 )
 
@@ -218,7 +219,7 @@ func (o *options) plan(built map[string]topology.Command) *plan {
 // describe is the run without its samples.
 func (o *options) describe(ctx context.Context, root string) (*report.Run, error) {
 	r := &report.Run{
-		Machine: machine(), Date: time.Now(), Seconds: o.seconds, Reps: o.reps, Burst: o.burst,
+		Machine: report.Machine(sample.ThisHost()), Date: time.Now(), Seconds: o.seconds, Reps: o.reps, Burst: o.burst,
 		TCPClient: o.tcpClient.name, UDPClient: o.udpClient.name,
 	}
 	var err error

@@ -33,6 +33,16 @@ var (
 	relayHighest = uint16(50003)
 	relayUsers   = []string{"1892160000:a", "1892160000:b", "1:expired", "nonsense"}
 	relayLocal   = netip.MustParseAddrPort("203.0.113.1:3478")
+	relayOpens   = [4]openEnd{opened, portTaken, opened, hostExhausted}
+)
+
+// openEnd is how an open ends.
+type openEnd int
+
+const (
+	opened openEnd = iota
+	portTaken
+	hostExhausted
 )
 
 // relayWorld is a relay, what its driver has bound, and what the fuzzer has learnt: the newest
@@ -46,12 +56,14 @@ type relayWorld struct {
 	opens  []relay.Open
 	nonces [4][]byte
 	ids    uint32
+	here   bool // stunPeer's address is the host's
 }
 
 // FuzzRelay reads its input as a script of requests, right and wrong, of opens that succeed, fail
-// or take their time, and of hours that pass. Nothing may panic; every answer goes to who asked;
-// ports are opened only when they are free; what expires does so at its time; and table, ports
-// and figures agree all the time.
+// or take their time, of hours that pass, and of addresses that the host gets and loses. Nothing may
+// panic; every answer goes to who asked; ports are opened only when they are free, and none gets
+// lost; what expires does so at its time; no channel leads to a port of this host that is no
+// allocation's; and table, ports and figures agree all the time.
 func FuzzRelay(f *testing.F) {
 	allocate := []byte{0, 0, 0, 0, 0, 0, 0, 0}
 	f.Add([]byte("\x00\x00\x00\x00\x00\x00\x00\x00"))
@@ -72,14 +84,15 @@ func FuzzRelay(f *testing.F) {
 				w.send(int(b)%len(relaySockets), script[:n])
 				script = script[n:]
 			case 3:
+				w.host(b&1 != 0)
 				w.pass(time.Duration(relaySeconds[int(a)%len(relaySeconds)]) * time.Second / 2)
 			case 4:
-				w.open(a&1 == 0)
+				w.open(relayOpens[a%4])
 			}
 			w.check()
 		}
 		for len(w.opens) > 0 {
-			w.open(true)
+			w.open(opened)
 		}
 		w.pass(2 * time.Hour)
 		w.check()
@@ -89,6 +102,7 @@ func FuzzRelay(f *testing.F) {
 		if at, why, ok := w.s.NextTimeout(); ok {
 			t.Fatalf("an empty relay waits for %v: %s", at, why)
 		}
+		w.takeAllPorts()
 	})
 }
 
@@ -192,7 +206,7 @@ func (w *relayWorld) drain() []relay.Datagram {
 }
 
 // open carries out the oldest open, or fails to.
-func (w *relayWorld) open(ok bool) {
+func (w *relayWorld) open(end openEnd) {
 	if len(w.opens) == 0 {
 		return
 	}
@@ -201,14 +215,65 @@ func (w *relayWorld) open(ok bool) {
 	if _, taken := w.bound[o.Port]; taken || o.Port < relayLowest || o.Port > relayHighest {
 		w.t.Fatalf("open of %+v", o)
 	}
-	if !ok {
-		w.s.HandleOpened(o.ID, nil, false, w.now)
-	} else {
+	waiting := len(w.opens)
+	switch end {
+	case opened:
 		w.bound[o.Port] = o.ID
 		w.s.HandleOpened(o.ID, o.ID, true, w.now)
+	case portTaken:
+		w.s.HandleOpened(o.ID, nil, false, w.now)
+	case hostExhausted:
+		w.s.HandleNotOpened(o.ID, w.now)
 	}
 	if n := len(w.drain()); n > 1 {
 		w.t.Fatalf("%d answers to one open", n)
+	}
+	if n := len(w.opens) - waiting; n > 1 || n == 1 && end != portTaken {
+		w.t.Fatalf("%d opens follow one that ended with %d", n, end)
+	}
+}
+
+// host gives this host the address of stunPeer, or takes it away.
+func (w *relayWorld) host(here bool) {
+	w.here = here
+	var own []netip.Addr
+	if here {
+		own = append(own, stunPeer.Addr())
+	}
+	w.s.SetHost(own, relayLocal.Port())
+}
+
+// takeAllPorts allocates every port there is, which shows that none got lost.
+func (w *relayWorld) takeAllPorts() {
+	for i := range relayHighest - relayLowest + 1 {
+		from := relay.Tuple{Remote: netip.AddrPortFrom(stunPeer.Addr(), 1000+i), Local: relayLocal}
+		user := fmt.Sprintf("1892160000:all%d", i)
+		key := relayKey(user)
+		var m stun.Message
+		for m.Class != stun.Success {
+			b := stun.Start(nil, stun.Request, stun.Allocate, stun.TransactionID{})
+			b.Transport(stun.UDP)
+			b.Text(stun.Username, []byte(user))
+			if m.Has&stun.HasNonce != 0 {
+				b.Text(stun.Nonce, m.Nonce)
+			}
+			b.Sign(key[:])
+			w.s.HandleMessage(b.Bytes(), from, w.now)
+			answers := w.drain()
+			for _, o := range w.opens {
+				w.s.HandleOpened(o.ID, o.ID, true, w.now)
+				w.bound[o.Port] = o.ID
+			}
+			if w.opens = w.opens[:0]; len(answers) == 0 {
+				answers = w.drain()
+			}
+			if len(answers) != 1 || m.Has&stun.HasNonce != 0 && len(w.bound) != int(i)+1 {
+				w.t.Fatalf("%d answers, %d ports bound for client %d", len(answers), len(w.bound), i)
+			}
+			if err := m.Parse(append([]byte(nil), answers[0].Bytes...)); err != nil {
+				w.t.Fatal(err)
+			}
+		}
 	}
 }
 
@@ -264,9 +329,21 @@ func (w *relayWorld) check() {
 			if c.Number != n || c.Allocation != a || a.Peer(c.Peer) != c || c.Peer.Addr().IsLoopback() {
 				w.t.Fatalf("channel %#x: %+v", n, c)
 			}
+			w.checkReach(c)
 		}
 	}
 	if n := w.s.Counters().BoundChannels.Load(); n != int64(channels) {
 		w.t.Fatalf("%d channels counted, %d found", n, channels)
+	}
+}
+
+// checkReach checks that a channel to an address of this host ends at an allocation or nowhere.
+func (w *relayWorld) checkReach(c *relay.Channel) {
+	far, closed := w.s.Table().Hairpin(c)
+	public := c.Peer.Addr() == relayLocal.Addr()
+	here := w.here && c.Peer.Addr() == stunPeer.Addr()
+	live := w.s.Table().Port(c.Peer.Port()) != nil
+	if want := public || here && !live; closed != want || far != nil && !(public && live) {
+		w.t.Fatalf("channel to %v: leads to %+v, closed %v", c.Peer, far, closed)
 	}
 }

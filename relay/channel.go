@@ -30,7 +30,8 @@ func (s *Server) channelBind(r *request) {
 		s.refuse(r, 443)
 		return
 	}
-	if !s.allows(r.m.Peer) {
+	far := s.reach(r.m.Peer)
+	if !s.allows(far, r.m.Peer) {
 		s.counters.count(EventDeniedPeer)
 		s.refuse(r, 403)
 		return
@@ -45,7 +46,7 @@ func (s *Server) channelBind(r *request) {
 			s.refuse(r, 508)
 			return
 		}
-		b = s.newBinding(l, r.m.Channel, r.m.Peer)
+		b = s.newBinding(l, r.m.Channel, r.m.Peer, far)
 	}
 	if !b.bound {
 		b.bound = true
@@ -74,8 +75,9 @@ func (s *Server) channelsFor(l *lease) int {
 	return min(s.cfg.Limits.ChannelsPerAllocation, max(leastChannels, (left+len(l.byNumber))/fairShare))
 }
 
-func (s *Server) newBinding(l *lease, number uint16, peer netip.AddrPort) *binding {
+func (s *Server) newBinding(l *lease, number uint16, peer netip.AddrPort, far reach) *binding {
 	b := &binding{lease: l, channel: &Channel{Allocation: l.Allocation, Peer: peer, Number: number}}
+	b.channel.reach.Store(uint32(far))
 	b.expiry = timer{index: -1, binding: b}
 	if l.byNumber == nil {
 		l.byNumber = make(map[uint16]*binding)

@@ -105,10 +105,10 @@ func TestPeerRules(t *testing.T) {
 		"[64:ff9b::a00:1]:1", "[64:ff9b:1::a00:1]:1", "[2002:c633:6401::1]:1", "[::ffff:0:c633:6401]:1"}
 	private := []string{"10.0.0.1:1", "172.16.0.1:1", "192.168.1.1:1", "100.64.0.1:1", "[fd00::1]:1", "[64:ff9b::a00:1]:1", "[2002:a00:1::1]:1"}
 	change := func(c *Config) {
-		c.Own = []netip.Addr{netip.MustParseAddr("10.9.9.9")}
 		c.Peers.Deny = []netip.Prefix{netip.MustParsePrefix("192.0.2.64/26")}
 	}
 	h := newHarness(t, change)
+	h.s.SetHost([]netip.Addr{netip.MustParseAddr("10.9.9.9")}, 3478)
 	d := h.device("192.0.2.1:1000", "a")
 	d.allocate(both)
 	number := uint16(0x4000)

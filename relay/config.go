@@ -12,9 +12,6 @@ type Config struct {
 	// Public4 and Public6 are the addresses that clients are told and peers send to. At least
 	// one is needed; they are also the families in which ports are bound.
 	Public4, Public6 netip.Addr
-	// Own are further addresses of this host, behind which clients shall reach nothing but
-	// allocated ports: those of its interfaces.
-	Own []netip.Addr
 	// LowestPort and HighestPort are the range of relayed ports; 0 means 49152 and 65535.
 	LowestPort, HighestPort uint16
 	// Credentials say who may allocate.

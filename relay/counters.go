@@ -47,7 +47,7 @@ const (
 	EventOutputFull
 	// EventOpening: a client repeated an Allocate while its port was being bound.
 	EventOpening
-	// EventDeniedPeer: a channel to a denied address was refused.
+	// EventDeniedPeer: a channel or permission to a denied address was refused.
 	EventDeniedPeer
 
 	events

@@ -32,8 +32,8 @@
 // # Concurrency
 //
 // The Table has one writer, the Server, and any number of readers. Allocation and Channel are
-// published whole and never change, but for the bandwidth bucket of an allocation, which is
-// atomic. Counters, Limiter and Bindings are shared by all.
+// published whole and never change, but for the bandwidth bucket of an allocation and how far a
+// channel leads, which are atomic. Counters, Limiter and Bindings are shared by all.
 //
 // # Memory
 //

@@ -30,7 +30,7 @@ type Limits struct {
 	// bound. Beyond: no answer.
 	BindingsPerSecond int
 	// RefusalsPerSecond bounds, likewise, the answers to requests that have neither valid
-	// credentials nor the nonce that was sent to their address.
+	// credentials nor the nonce that was sent to their address, be it used up.
 	RefusalsPerSecond int
 	// Nonces bounds the clients whose use of their nonce is counted, about 250 bytes each; 0 means
 	// the default. Beyond, the one that has been silent for longest starts anew.

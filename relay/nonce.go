@@ -47,18 +47,41 @@ func (n *nonces) issue(client netip.AddrPort) nonce {
 	return n.make(client, 0)
 }
 
-// use consumes one use of a nonce and reports whether it was the client's and had one left.
-func (n *nonces) use(client netip.AddrPort, text []byte) bool {
-	want := n.issue(client)
+// nonceState is what a nonce turned out to be.
+type nonceState uint8
+
+const (
+	// nonceUnknown: it was never the client's, or so long ago that nobody remembers.
+	nonceUnknown nonceState = iota
+	// nonceSpent: the client's last one, all of whose uses are consumed.
+	nonceSpent
+	// nonceGood: the client's, with a use left until now.
+	nonceGood
+)
+
+// use consumes one use of a nonce if it is the client's and has one left.
+func (n *nonces) use(client netip.AddrPort, text []byte) nonceState {
 	var got nonce
 	for i, b := range text {
 		got[i] = lower(b)
 	}
-	if subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
-		return false
+	is := func(generation uint32) bool {
+		want := n.make(client, generation)
+		return subtle.ConstantTimeCompare(got[:], want[:]) == 1
 	}
-	e, ok := n.uses[client]
-	if !ok {
+	e, counted := n.uses[client]
+	generation := uint32(0)
+	if counted {
+		generation = e.Value.(*nonceUse).generation
+	}
+	switch {
+	case is(generation):
+	case generation > 0 && is(generation-1):
+		return nonceSpent
+	default:
+		return nonceUnknown
+	}
+	if !counted {
 		e = n.start(client)
 	}
 	n.recent.MoveToFront(e)
@@ -67,7 +90,7 @@ func (n *nonces) use(client netip.AddrPort, text []byte) bool {
 		u.generation++
 		u.count = 0
 	}
-	return true
+	return nonceGood
 }
 
 // start begins to count for a client. At the limit the client that has been silent for longest

@@ -18,6 +18,9 @@ type PeerRules struct {
 	// Off by default: clients bind channels to every candidate of a peer, and relay and peer may
 	// well share a private network.
 	DenyPrivate bool
+	// AllowOwn allows any port of this host's addresses, but for the public ones and the relay's
+	// listening port.
+	AllowOwn bool
 	// Deny refuses these too.
 	Deny []netip.Prefix
 }
@@ -35,27 +38,77 @@ var (
 	sixToFour  = netip.MustParsePrefix("2002::/16")       // RFC 3056
 )
 
-// allows reports whether a channel may lead to peer. Of an address of this host only the ports of
-// allocations that there are are allowed: two clients of one relay talk through two allocations.
-// An IPv6 address that a translator or tunnel turns into one of IPv4 is allowed if that one is.
-func (s *Server) allows(peer netip.AddrPort) bool {
+// reach says how far a channel to a peer leads.
+type reach uint32
+
+// From the freest to none.
+const (
+	// toAnyone: whatever answers there.
+	toAnyone reach = iota
+	// toAllocations: the peer's address is this host's. Only while its port is an allocation's
+	// does the channel carry data: two clients of one relay talk through two allocations, but
+	// the port of one that is gone may be another program's tomorrow.
+	toAllocations
+	// toNobody: refused.
+	toNobody
+)
+
+// reach returns how far a channel to peer leads. An IPv6 address that a translator or tunnel turns
+// into one of IPv4 leads no further than that one.
+func (s *Server) reach(peer netip.AddrPort) reach {
 	a := peer.Addr()
-	if peer.Port() == 0 || a.Is4In6() {
-		return false
-	}
-	if a == s.cfg.Public4 || a == s.cfg.Public6 || slices.Contains(s.cfg.Own, a) {
-		return s.table.Port(peer.Port()) != nil
-	}
-	if !s.cfg.Peers.allows(a) {
-		return false
+	switch {
+	case peer.Port() == 0 || a.Is4In6(), s.isListening(peer):
+		return toNobody
+	case a == s.cfg.Public4 || a == s.cfg.Public6:
+		return toAllocations
+	case s.isOwn(a) && !s.cfg.Peers.AllowOwn && !a.IsLoopback() && !a.IsLinkLocalUnicast():
+		return toAllocations
+	case !s.cfg.Peers.allows(a):
+		return toNobody
 	}
 	inner, is := embedded(a)
+	if is && !slices.ContainsFunc(inner[:], netip.Addr.IsValid) {
+		return toNobody
+	}
+	far := toAnyone
 	for _, v4 := range inner {
-		if v4.IsValid() && !s.allows(netip.AddrPortFrom(v4, peer.Port())) {
-			return false
+		if v4.IsValid() {
+			far = max(far, s.reach(netip.AddrPortFrom(v4, peer.Port())))
 		}
 	}
-	return !is || slices.ContainsFunc(inner[:], netip.Addr.IsValid)
+	return far
+}
+
+// allows reports whether a channel that leads as far as r may be bound to peer now.
+func (s *Server) allows(r reach, peer netip.AddrPort) bool {
+	return r == toAnyone || r == toAllocations && s.table.Port(peer.Port()) != nil
+}
+
+// isOwn reports whether an address is this host's, the public ones apart.
+func (s *Server) isOwn(a netip.Addr) bool {
+	_, found := slices.BinarySearchFunc(s.own, a, netip.Addr.Compare)
+	return found || a.IsLoopback()
+}
+
+// isListening reports whether peer is the relay's own listening port, at any address of this host.
+func (s *Server) isListening(peer netip.AddrPort) bool {
+	a := peer.Addr().Unmap()
+	return s.port != 0 && peer.Port() == s.port && (a == s.cfg.Public4 || a == s.cfg.Public6 || s.isOwn(a))
+}
+
+// SetHost says what this host is: the addresses of its interfaces, behind which clients shall reach
+// nothing but allocated ports, and the relay's listening port, which they shall reach at none of
+// them. To be called before the first request and whenever the addresses have changed; channels
+// that exist obey from then on. own is kept and sorted.
+func (s *Server) SetHost(own []netip.Addr, port uint16) {
+	slices.SortFunc(own, netip.Addr.Compare)
+	s.own, s.port = own, port
+	for _, l := range s.leases {
+		for _, b := range l.byNumber {
+			b.channel.reach.Store(uint32(s.reach(b.channel.Peer)))
+		}
+	}
 }
 
 // embedded returns the IPv4 addresses that an IPv6 address may stand for, and whether it is of a

@@ -100,8 +100,9 @@ const noTag = -1
 
 // slot is a socket that a worker polls, by tag.
 type slot struct {
-	port   *port
-	socket *udp.Socket
+	port    *port
+	socket  *udp.Socket
+	settled losses // what the worker has counted of the socket's
 }
 
 // adopt makes the worker poll the sockets of p.
@@ -144,9 +145,7 @@ func (w *Worker) abandon(p *port) {
 		if *f.tag == noTag {
 			continue
 		}
-		st := f.socket.Stats()
-		w.counts.add(PortOverflows, int(st.RecvOverflow))
-		w.counts.add(PortSendFailures, int(st.SendUnreachable+st.SendProhibited+st.SendRefused+st.SendTooLong+st.SendNoMemory+st.SendInvalid+st.SendOther))
+		w.settle(&w.slots[*f.tag])
 		_ = w.set.Remove(f.socket.Fd()) // closing it does the same
 		w.slots[*f.tag] = slot{}
 		w.free = append(w.free, *f.tag)

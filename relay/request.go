@@ -15,7 +15,7 @@ type request struct {
 	user identity
 	// challenge: the refusal carries realm and nonce.
 	challenge bool
-	// returned: the request has the nonce that was sent to its address, so that is not forged.
+	// returned: the request has a nonce that was sent to its address, so that is not forged.
 	returned bool
 	// checked: the credentials are good.
 	checked bool
@@ -47,11 +47,12 @@ func (s *Server) authenticate(r *request) (code int) {
 	case m.Has&stun.HasMessageIntegrity == 0, m.Has&stun.HasUsername == 0,
 		m.Has&stun.HasNonce == 0, !isUUID(m.Nonce):
 		return 401
-	case !s.nonces.use(r.from.Remote, m.Nonce):
-		return 438
 	}
-	r.returned = true
+	nonce := s.nonces.use(r.from.Remote, m.Nonce)
+	r.returned = nonce != nonceUnknown
 	switch {
+	case nonce != nonceGood:
+		return 438
 	case !m.Verify(r.user.key[:]), !r.user.valid:
 		return 401
 	}
@@ -62,7 +63,11 @@ func (s *Server) authenticate(r *request) (code int) {
 // refuse answers with an error: unsigned if it comes before the user name was looked at, signed
 // if the user name has a key that may sign. Refusals of requests that anybody could have sent under
 // this address are bounded for each source; who returns a nonce has been there to receive it, and
-// is not to suffer from those who have not. To a request without a user name, which is all that a
+// is not to suffer from those who have not. That holds for a nonce that is used up, too: a client
+// behind a busy NAT gets its next one whatever its neighbours do. It does not hold where nothing is
+// known of the client: with its first request, after a restart of the relay, and after as many
+// others as Limits.Nonces have been heard of. It then shares RefusalsPerSecond with its
+// neighbours, and asks again. To a request without a user name, which is all that a
 // reflection needs, the answer is as short as it can be; existing clients send their name always.
 func (s *Server) refuse(r *request, code int) {
 	if r.user.malformed {
@@ -115,8 +120,20 @@ func (s *Server) serve(r *request) {
 	case stun.ChannelBind:
 		s.channelBind(r)
 	case stun.CreatePermission:
-		s.succeed(r) // channels are the only permissions
+		s.createPermission(r)
 	}
+}
+
+// createPermission is the CreatePermission request, which gives nothing: channels are the only
+// permissions, and they have rules of their own. A peer that can be no one's is refused all the
+// same, as a client is told earlier then.
+func (s *Server) createPermission(r *request) {
+	if r.m.Has&stun.HasPeer != 0 && s.isListening(r.m.Peer) {
+		s.counters.count(EventDeniedPeer)
+		s.refuse(r, 403)
+		return
+	}
+	s.succeed(r)
 }
 
 // lifetime returns the granted lifetime in seconds.

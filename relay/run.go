@@ -84,6 +84,8 @@ type Relay struct {
 	output  Output
 	closing map[uint16]*port // ports that workers were told to close
 	trains  []batch.Train
+	own     []netip.Addr // this host's, as last seen
+	unread  failures     // of attempts to see them again
 	// portSeen: the buffers of a relayed port have been looked at.
 	portSeen bool
 }
@@ -125,10 +127,10 @@ func Listen(s Settings) (*Relay, error) {
 	if s.RaiseLimits {
 		r.raiseDescriptors(2*server.cfg.Limits.Allocations + otherDescriptors)
 	}
-	if r.sources, err = relayedSources(&s); err != nil {
-		return nil, err
-	}
 	if err := r.open(&s); err != nil {
+		return nil, errors.Join(err, r.close())
+	}
+	if err := r.readHost(); err != nil {
 		return nil, errors.Join(err, r.close())
 	}
 	r.reportListening()

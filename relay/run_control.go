@@ -17,6 +17,8 @@ func (r *Relay) control(ctx context.Context, failed <-chan error) error {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	retire := r.retirement.asked
+	look := time.NewTicker(lookInterval)
+	defer look.Stop()
 	for {
 		if at, _, ok := r.server.NextTimeout(); ok {
 			timer.Reset(max(time.Until(at), 0))
@@ -33,6 +35,8 @@ func (r *Relay) control(ctx context.Context, failed <-chan error) error {
 		case <-retire:
 			retire = nil
 			r.server.Retire()
+		case <-look.C:
+			r.look()
 		case <-timer.C:
 			r.server.HandleTimeout(time.Now())
 			r.carryOut(r.workers[0]) // nothing is opened because of time

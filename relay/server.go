@@ -3,6 +3,7 @@ package relay
 import (
 	"encoding/binary"
 	"math/rand/v2"
+	"net/netip"
 	"time"
 
 	"github.com/firelane/firelane/protocol/stun"
@@ -25,6 +26,9 @@ type Server struct {
 	nonces *nonces
 	ports  *ports
 	nextID AllocationID
+
+	own  []netip.Addr // of this host, sorted
+	port uint16       // the listening one; 0 if unknown
 
 	leases   map[AllocationID]*lease // being opened, live, or given up while being opened
 	clients  map[tupleKey]*lease     // being opened or live

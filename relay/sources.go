@@ -4,29 +4,68 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
+
+	"github.com/firelane/firelane/internal/udp"
 )
+
+// hostAddrs returns the addresses of this host's interfaces, sorted.
+func hostAddrs() (own []netip.Addr, err error) {
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("read this host's addresses: %w", err)
+	}
+	for _, a := range all {
+		if p, err := netip.ParsePrefix(a.String()); err == nil { // else an address of no kind that we serve
+			own = append(own, p.Addr().Unmap())
+		}
+	}
+	slices.SortFunc(own, netip.Addr.Compare)
+	return own, nil
+}
 
 // relayedSources returns the addresses that what leaves relayed ports has to come from: the public
 // ones, where they are this host's and the ports are bound to all. The kernel would choose by the
 // route to the peer, and a host with several addresses would be seen at another one than its
 // clients have told the peer. Behind a NAT the public addresses are not ours, and the NAT sees to
-// it. An address that leaves the host later is no longer pinned by the socket.
-func relayedSources(s *Settings) (from sources, err error) {
-	all, err := net.InterfaceAddrs()
-	if err != nil {
-		return from, fmt.Errorf("read this host's addresses: %w", err)
+// it.
+func relayedSources(c *Config, o *udp.Options, own []netip.Addr) (from sources) {
+	if !o.Bind4.IsValid() && slices.Contains(own, c.Public4) {
+		from.v4 = c.Public4
 	}
-	for _, a := range all {
-		p, err := netip.ParsePrefix(a.String())
-		if err != nil {
-			continue // an address of no kind that can be pinned
-		}
-		switch addr := p.Addr().Unmap(); {
-		case addr == s.Server.Public4 && !s.Bind4.IsValid():
-			from.v4 = addr
-		case addr == s.Server.Public6 && !s.Bind6.IsValid():
-			from.v6 = addr
+	if !o.Bind6.IsValid() && slices.Contains(own, c.Public6) {
+		from.v6 = c.Public6
+	}
+	return from
+}
+
+// readHost takes notice of the host's addresses if they have changed: what leaves relayed ports
+// comes from a public address as soon as the host has it, and no channel leads to what has become
+// the host's own. The public addresses themselves are the operator's word, and the portal keeps
+// what it was told: an address that the host does not have yet is reachable as soon as it has,
+// since the listening port is bound to all, and one that is bound to by name must be there at the
+// start.
+func (r *Relay) readHost() error {
+	own, err := hostAddrs()
+	if err != nil || r.own != nil && slices.Equal(own, r.own) {
+		return err
+	}
+	r.own = own
+	r.server.SetHost(slices.Clone(own), r.Port())
+	if from := relayedSources(&r.server.cfg, &r.ports, own); from != r.sources {
+		r.sources = from
+		for _, w := range r.workers {
+			w.give(order{from: &from})
 		}
 	}
-	return from, nil
+	return nil
+}
+
+// repin makes what leaves the worker's ports come from other addresses.
+func (w *Worker) repin(from sources) {
+	for i := range w.slots {
+		if p := w.slots[i].port; p != nil {
+			p.exit4.source, p.exit6.source = pin(from.v4, p.number), pin(from.v6, p.number)
+		}
+	}
 }

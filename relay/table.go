@@ -79,7 +79,7 @@ type Allocation struct {
 
 type page [pageSize]atomic.Pointer[Channel]
 
-// Channel ties a number to a peer of an allocation. It is immutable. A channel that expires and is
+// Channel ties a number to a peer of an allocation. It is immutable, but for how far it leads. A channel that expires and is
 // bound again in its grace is the same Channel; one bound after that is another.
 type Channel struct {
 	// Allocation is whose channel it is: data from the peer goes to Allocation.Client.
@@ -88,6 +88,9 @@ type Channel struct {
 	Peer netip.AddrPort
 	// Number is the channel number, MinChannel to MaxChannel.
 	Number uint16
+
+	// reach is a value of type reach, written by the server.
+	reach atomic.Uint32
 }
 
 // NewTable returns an empty table. public4 and public6 are the addresses under which peers reach
@@ -111,17 +114,30 @@ func (t *Table) Port(port uint16) *Allocation { return t.ports[port].Load() }
 // for two clients that both depend on it: what came on c is then to be sent on far, to
 // far.Allocation.Client, without a way through the kernel. own reports that the peer's address
 // is ours; if far is nil then, the far side has no channel for us and the data is dropped,
-// exactly as if it had arrived on the far port.
+// exactly as if it had arrived on the far port. So it is if the peer has come to be another port of
+// this host. To an allocation behind an address of this host that is not public, the way leads
+// through the kernel, which alone knows the source that the far side sees.
 func (t *Table) Hairpin(c *Channel) (far *Channel, own bool) {
 	addr := c.Peer.Addr()
 	if addr != t.public4 && addr != t.public6 {
-		return nil, false
+		return nil, t.closed(c)
 	}
 	other := t.ports[c.Peer.Port()].Load()
 	if other == nil {
 		return nil, true
 	}
 	return other.Peer(netip.AddrPortFrom(addr, c.Allocation.Port)), true
+}
+
+// closed reports whether c leads nowhere at this time.
+func (t *Table) closed(c *Channel) bool {
+	switch reach(c.reach.Load()) {
+	case toAnyone:
+		return false
+	case toAllocations:
+		return t.ports[c.Peer.Port()].Load() == nil
+	}
+	return true
 }
 
 // Channel returns the bound channel with the number, or nil. Two array loads.

@@ -76,14 +76,16 @@ type Worker struct {
 	listen  [firstPortTag]listener
 	slots   []slot // by tag
 	free    []int32
+	looked  int // the slot that was looked at last
 	ready   []int32
 	pace    batch.Pacer
 	counts  workerCounters
 	punts   *punts
-	answer  []byte // of a Binding request
-	rang    bool   // there are new punts
-	stalled bool   // an input could not be read in this turn, though ready
-	now     int64  // of the turn
+	answer  []byte         // of a Binding request
+	reply   [1]batch.Train // with answer
+	rang    bool           // there are new punts
+	stalled bool           // an input could not be read in this turn, though ready
+	now     int64          // of the turn
 
 	stopped atomic.Bool
 	orders  orders
@@ -265,7 +267,7 @@ func (w *Worker) flush() {
 	w.bytes = 0
 }
 
-// orders is what control wants of a worker: to adopt and abandon ports. Few, and none on the
+// orders is what control wants of a worker: to adopt and abandon ports, and to look after them. Few, and none on the
 // path of a packet, which looks at waiting once per wait.
 type orders struct {
 	waiting atomic.Bool
@@ -274,8 +276,10 @@ type orders struct {
 }
 
 type order struct {
-	port    *port
+	port    *port // to adopt, or to abandon
 	abandon bool
+	from    *sources // to pin on all ports from now on
+	look    bool     // what ports have lost
 }
 
 // give hands an order to the worker. Any goroutine.
@@ -292,10 +296,17 @@ func (w *Worker) obey() {
 	w.orders.mu.Lock()
 	defer w.orders.mu.Unlock()
 	for _, o := range w.orders.list {
-		if o.abandon {
+		switch {
+		case o.look:
+			w.look()
+		case o.from != nil:
+			w.repin(*o.from)
+		case o.abandon:
 			w.abandon(o.port)
-		} else if err := w.adopt(o.port); err != nil {
-			w.counts.add(PortsRefused, 1)
+		default:
+			if err := w.adopt(o.port); err != nil {
+				w.counts.add(PortsRefused, 1)
+			}
 		}
 	}
 	clear(w.orders.list)

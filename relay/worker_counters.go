@@ -19,7 +19,8 @@ const (
 	DropUnboundChannel
 	// DropUnboundPeer: to a relayed port, from a peer without a channel.
 	DropUnboundPeer
-	// DropFarUnbound: for another allocation of this relay that has no channel for the sender's.
+	// DropFarUnbound: for another allocation of this relay that has no channel for the sender's, or
+	// for a port of this host that is none's.
 	DropFarUnbound
 	// DropForeignWorker: ChannelData that reached another worker than its allocation's.
 	DropForeignWorker
@@ -79,7 +80,7 @@ const (
 	// PortsRefused: relayed ports that the kernel did not let the worker poll.
 	PortsRefused
 	// PortOverflows: datagrams that the kernel dropped at the full receive buffers of relayed
-	// ports, of those that are closed by now.
+	// ports, seen with half a minute's delay at most while a port is open, and when it is closed.
 	PortOverflows
 	// PortSendFailures: datagrams to peers that the kernel refused to send, likewise.
 	PortSendFailures

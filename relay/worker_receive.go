@@ -243,8 +243,8 @@ func (w *Worker) signal(l *listener, t *batch.Train, message []byte) {
 	answer, verdict := w.bindings.Answer(w.answer[:0], message, Tuple{Remote: t.Remote, Local: t.Local}, w.now)
 	switch verdict {
 	case Answered:
-		trains := [1]batch.Train{{Buf: answer, Stride: len(answer), Remote: t.Remote, Local: t.Local}}
-		_, _ = l.socket.Send(trains[:]) // may get lost as any datagram may; the socket counts it
+		w.reply[0] = batch.Train{Buf: answer, Stride: len(answer), Remote: t.Remote, Local: t.Local}
+		_, _ = l.socket.Send(w.reply[:]) // may get lost as any datagram may; the socket counts it
 		w.counts.add(BindingsAnswered, 1)
 		return
 	case Dropped:

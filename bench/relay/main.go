@@ -10,12 +10,13 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/firelane/firelane/bench/sample"
 )
 
 func main() {
@@ -49,7 +50,7 @@ func parse(args []string) (*options, error) {
 	o := &options{}
 	f := flag.NewFlagSet("relay", flag.ContinueOnError)
 	rows := f.String("rows", ".", "measure the rows whose name matches this expression")
-	relays := f.String("relays", "firelane,coturn,pion", "relays, in the order in which they alternate")
+	relays := f.String("relays", "firelane,coturn,pion,bare", "relays, in the order in which they alternate")
 	f.IntVar(&o.reps, "reps", 3, "repetitions")
 	f.DurationVar(&o.length, "length", time.Second, "length of one measurement")
 	f.StringVar(&o.out, "out", "out/bench", "folder for the report, below the module's root")
@@ -149,11 +150,11 @@ func (o *options) begin(relays []built) (*Report, error) {
 			return nil, err
 		}
 	}
-	m := machine()
-	r.Date, r.CPU, r.Kernel, r.Version, r.Cores, r.Length = time.Now(), m.cpu, m.kernel, runtime.Version(), runtime.NumCPU(), o.length
+	h := sample.ThisHost()
+	r.Date, r.CPU, r.Kernel, r.Version, r.Cores, r.Length = time.Now(), h.CPU, h.Kernel, h.Go, h.Cores, o.length
 	r.Relays = nil
 	for _, b := range relays {
-		r.Relays = append(r.Relays, Named{Name: b.name, What: b.what})
+		r.Relays = append(r.Relays, Named{Name: b.name, What: b.what, Bound: b.bound})
 	}
 	return r, nil
 }
@@ -172,6 +173,9 @@ func (o *options) run(ctx context.Context, relays []built, r *Report) (err error
 	for rep := range o.reps {
 		for _, row := range o.rows {
 			for _, b := range relays {
+				if !b.measures(row) {
+					continue
+				}
 				m, err := s.measure(ctx, b, row, k)
 				if ctx.Err() != nil {
 					return errors.New("interrupted; everything is cleaned up and no report written")

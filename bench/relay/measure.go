@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -83,7 +84,11 @@ type knobs struct {
 // measure starts a relay and measures it under a row's load.
 func (s *stage) measure(ctx context.Context, b built, r Row, k knobs) (m Sample, err error) {
 	m = Sample{Row: r, Relay: b.name}
-	p, err := s.network.Start(topology.Gateway, topology.Spec{Argv: b.argv})
+	argv := b.argv
+	if r.Crowd > 0 {
+		argv = slices.Concat(argv, b.crowd)
+	}
+	p, err := s.network.Start(topology.Gateway, topology.Spec{Argv: argv})
 	if err != nil {
 		return m, err
 	}

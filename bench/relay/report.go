@@ -76,8 +76,14 @@ type Report struct {
 	Samples              []Sample
 }
 
-// Named says what a relay is.
-type Named struct{ Name, What string }
+// Named says what a relay is; Bound of one that is none.
+type Named struct {
+	Name, What string
+	Bound      bool
+}
+
+// rival reports whether firelane is compared with it.
+func (n Named) rival() bool { return n.Name != firelane && !n.Bound }
 
 // loadReport reads a report; fs.ErrNotExist is an empty one.
 func loadReport(path string) (r Report, err error) {
@@ -116,7 +122,9 @@ func (r *Report) repetitions() int {
 	least := len(r.Samples)
 	for _, row := range r.rows() {
 		for _, n := range r.Relays {
-			least = min(least, len(r.of(row, n.Name)))
+			if !n.Bound {
+				least = min(least, len(r.of(row, n.Name)))
+			}
 		}
 	}
 	return least
@@ -150,6 +158,8 @@ type verdict struct {
 	row   Row
 	rival string
 	ratio float64 // of the medians; NaN where one has none
+	// bound is the ratio that sockets by themselves come to; NaN where that is not measured.
+	bound float64
 }
 
 func (v verdict) met() bool { return v.ratio <= v.row.floor() }
@@ -160,11 +170,11 @@ func (r *Report) verdicts() (all []verdict) {
 		if row.floor() == 0 {
 			continue
 		}
-		ours := over(r.of(row, firelane), (*Sample).cpuPerGB).median
+		cost := func(relay string) float64 { return over(r.of(row, relay), (*Sample).cpuPerGB).median }
 		for _, n := range r.Relays {
-			if n.Name != firelane {
-				theirs := over(r.of(row, n.Name), (*Sample).cpuPerGB).median
-				all = append(all, verdict{row: row, rival: n.Name, ratio: ours / theirs})
+			if n.rival() {
+				theirs := cost(n.Name)
+				all = append(all, verdict{row: row, rival: n.Name, ratio: cost(firelane) / theirs, bound: cost(bare) / theirs})
 			}
 		}
 	}

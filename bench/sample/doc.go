@@ -1,5 +1,6 @@
 // Package sample reads what a process and its network namespace have used, from outside:
-// processor time, peak memory, context switches and the kernel's UDP error counters.
+// processor time, peak memory, context switches and the kernel's UDP error counters; and what
+// machine that was on.
 //
 // Processor time has two sources on purpose. The total is the process's own CPU clock
 // (clock_gettime on the clock id of its pid, see clock_getcpuclockid(3)): nanoseconds, and it

@@ -82,3 +82,18 @@ func TestBusyLeavesIdleTimeOut(t *testing.T) {
 		}
 	}
 }
+
+func TestProcessorsAreNamed(t *testing.T) {
+	for info, want := range map[string]string{
+		"processor\t: 0\ncpu family\t: 6\nmodel\t\t: 207\nmodel name\t: Some CPU @ 2GHz\n\nprocessor\t: 1\nmodel name\t: Another\n": "Some CPU @ 2GHz (family 6, model 207)",
+		"cpu family\t: 25\nmodel\t\t: 1\nmodel name\t: \n":                                                                          "(family 25, model 1)",
+		"processor\t: 0\nBogoMIPS\t: 50.00\n":                                                                                       "",
+	} {
+		if got := cpuModel(info); got != want {
+			t.Errorf("%q is called %q, want %q", info, got, want)
+		}
+	}
+	if h := ThisHost(); h.CPU == "" || h.Cores < 1 || h.Kernel == "" || h.Kernel == "unknown" || h.Go == "" {
+		t.Errorf("this host is %+v", h)
+	}
+}

@@ -24,7 +24,6 @@ type relayFlags struct {
 	limits       relay.Limits
 	peers        relay.PeerRules
 	denyPeers    []string
-	allowOwn     bool
 	drainTimeout time.Duration
 
 	workers                     int
@@ -67,7 +66,7 @@ func (f *relayFlags) register(s *pflag.FlagSet) {
 	s.StringVar(&f.logLevel, "log-level", "", "debug, info, warn, error or silent (default: RUST_LOG, else info)")
 
 	s.IntVar(&f.workers, "num-worker-threads", 0, "workers that carry data (0: one per processor)")
-	s.DurationVar(&f.wakeupDelay, "wakeup-delay", defaultWakeupDelay, "the longest interval at which a busy worker looks for packets instead of being woken for them (0: never)")
+	s.DurationVar(&f.wakeupDelay, "wakeup-delay", relayWakeupDelay, "the longest interval at which a busy worker looks for packets instead of being woken for them (0: never)")
 	s.BoolVar(&f.pin, "pin", false, "bind each worker to a processor of its own")
 	s.BoolVar(&f.noGSO, "no-gso", false, "send UDP datagrams one by one (UDP_SEGMENT off)")
 	s.BoolVar(&f.noGRO, "no-gro", false, "receive UDP datagrams one by one (UDP_GRO off)")
@@ -98,7 +97,7 @@ func (f *relayFlags) registerLimits(s *pflag.FlagSet) {
 	s.BoolVar(&f.peers.DenyPrivate, "deny-private-peers", false, "no channels to peers at private addresses")
 	s.BoolVar(&f.peers.AllowLinkLocal, "allow-link-local-peers", false, "channels to peers at link-local addresses")
 	s.BoolVar(&f.peers.AllowLoopback, "allow-loopback-peers", false, "channels to peers at loopback addresses")
-	s.BoolVar(&f.allowOwn, "allow-own-peers", false, "channels to any port of this host's other addresses, for a gateway or client on the same host")
+	s.BoolVar(&f.peers.AllowOwn, "allow-own-peers", false, "channels to any port of this host's other addresses but the listening one, for a gateway or client on the same host")
 	s.DurationVar(&f.drainTimeout, "drain-timeout", 0, "after SIGTERM, how long to carry on with the allocations that exist")
 }
 
@@ -146,3 +145,9 @@ func applyEnv(s *pflag.FlagSet, variable func(flag string) string, env func(stri
 	})
 	return err
 }
+
+// relayWakeupDelay is twice what a gateway takes: a relay is one hop of several on a long way, and
+// has twice the reason: what gathers meanwhile leaves as trains, one for each allocation and
+// direction. At 20,000 single packets a second each way over ten allocations it saves a third of the
+// processor time (bench/relay).
+const relayWakeupDelay = time.Millisecond

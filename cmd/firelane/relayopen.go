@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"syscall"
 
@@ -41,11 +40,6 @@ func (s *relayService) open(cfg *relayConfig, level *slog.LevelVar) (err error) 
 	}
 	if err := s.openEndpoints(cfg, level); err != nil {
 		return err
-	}
-	if !cfg.allowOwn {
-		if cfg.settings.Server.Own, err = ownAddrs(); err != nil {
-			return fmt.Errorf("read this host's addresses: %w", err)
-		}
 	}
 	if cfg.portal.API != "" {
 		cfg.portal.Log = s.log
@@ -113,17 +107,4 @@ func explainRelay(cfg *relayConfig, err error) error {
 		return fmt.Errorf("this host lacks the address family of a public address: %w", err)
 	}
 	return err
-}
-
-// ownAddrs returns the addresses of this host's interfaces, without those for which there are
-// rules of their own.
-func ownAddrs() (own []netip.Addr, err error) {
-	all, err := net.InterfaceAddrs()
-	for _, a := range all {
-		p, perr := netip.ParsePrefix(a.String())
-		if addr := p.Addr().Unmap(); perr == nil && !addr.IsLoopback() && !addr.IsLinkLocalUnicast() {
-			own = append(own, addr)
-		}
-	}
-	return own, err
 }
