@@ -9,18 +9,19 @@ type Cache struct {
 	_     [cacheLine]byte // the next cache in memory belongs to another worker
 }
 
-// NewCache returns an empty cache that holds up to size slabs (at least 2). It fills itself from
-// the ring, and spills to it, half its size at a time. Slabs in a cache are of no use to other
+// NewCache returns an empty cache that holds up to size slabs (at least 2). It takes a few slabs at
+// a time from the pool, and spills half its size to it. Slabs in a cache are of no use to other
 // workers: the sum of all sizes should stay well below the pool's.
 func (p *Pool) NewCache(size int) *Cache {
 	return &Cache{pool: p, stack: make([]uint32, max(size, 2))}
 }
 
 // Take lends a slab, the one most recently given back if there is one. It returns false, and
-// counts, when cache and ring are empty (or the ring is stuck, see ring.take). The holder owns the slab until it gives it back.
+// counts, when cache and pool are empty (or the ring is stuck, see ring.take). The holder owns the
+// slab until it gives it back.
 func (c *Cache) Take() (Slab, bool) {
 	if c.n == 0 {
-		c.n = c.pool.ring.take(c.stack[:len(c.stack)/2])
+		c.n = c.pool.take(c.stack[:min(refill, len(c.stack)/2)])
 		if c.n == 0 {
 			c.pool.exhausted.Add(1)
 			return Slab{}, false

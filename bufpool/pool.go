@@ -9,20 +9,28 @@ import (
 // Pool is a fixed number of slabs in one arena. Safe for concurrent use.
 type Pool struct {
 	arena []byte
-	ring  *ring
+	// ring holds the slabs that were lent before and are nobody's now.
+	ring *ring
 	// states has one element a slab, each on its own cache line: neighbours belong to
 	// different workers.
 	states []state
 
 	exhausted atomic.Uint64
 	closing   sync.Mutex // serialises Close
+
+	_ [cacheLine]byte
+	// fresh is the first slab that no cache ever had; all behind it are fresh too.
+	fresh atomic.Uint32
+	_     [cacheLine - 4]byte
 }
 
 // Stats is a snapshot of a pool's figures.
 type Stats struct {
-	// Slabs is how many slabs the pool has, Bytes the address space of its arena; how much of
-	// that is resident depends on how many slabs were ever touched.
+	// Slabs is how many slabs the pool has, Bytes the address space of its arena.
 	Slabs, Bytes int
+	// Used is how many slabs a cache ever had. No other slab is resident, but for neighbours in
+	// a huge page. It never falls, and rises only while the ring is empty.
+	Used int
 	// Exhausted counts the calls of Take that found neither cache nor ring able to give a slab.
 	Exhausted uint64
 }
@@ -36,16 +44,42 @@ func New(slabs int) (*Pool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("map %d packet slabs of %d bytes: %w", slabs, SlabSize, err)
 	}
-	p := &Pool{arena: arena, ring: newRing(slabs), states: make([]state, slabs)}
-	all := make([]uint32, slabs)
-	for i := range all {
-		all[i] = uint32(i)
-	}
-	p.ring.put(all)
-	return p, nil
+	return &Pool{arena: arena, ring: newRing(slabs), states: make([]state, slabs)}, nil
 }
 
-// Close unmaps the arena when every slab is back in the ring, and otherwise changes nothing and
+// take moves up to len(into) slabs to a cache and returns their number. A slab that nobody has
+// touched costs memory that the process then keeps, so fresh ones go last; but they go before
+// waiting for a stuck ring.
+func (p *Pool) take(into []uint32) int {
+	if n := p.ring.poll(into); n > 0 {
+		return n
+	}
+	if n := p.takeFresh(into); n > 0 {
+		return n
+	}
+	return p.ring.take(into)
+}
+
+// takeFresh moves up to len(into) fresh slabs to a cache and returns their number. The cache lends
+// the last first, so the lowest comes last: the arena is touched from its beginning on.
+func (p *Pool) takeFresh(into []uint32) int {
+	for {
+		from := p.fresh.Load()
+		n := min(uint32(len(into)), uint32(len(p.states))-from)
+		if n == 0 {
+			return 0
+		}
+		if !p.fresh.CompareAndSwap(from, from+n) {
+			continue
+		}
+		for i := range n {
+			into[i] = from + n - 1 - i
+		}
+		return int(n)
+	}
+}
+
+// Close unmaps the arena when no slab is out or in a cache, and otherwise changes nothing and
 // returns an error that says who has the rest. Caches must have been flushed and their users
 // stopped: while Close looks, Take may find the ring empty. Closing twice is harmless.
 func (p *Pool) Close() error {
@@ -54,8 +88,10 @@ func (p *Pool) Close() error {
 	if p.arena == nil {
 		return nil
 	}
-	// Whoever holds all slabs can prove that nobody else holds one.
-	all := make([]uint32, len(p.states))
+	// Whoever holds all slabs can prove that nobody else holds one. While none is fresh, nobody
+	// else changes that word.
+	fresh := p.fresh.Swap(uint32(len(p.states)))
+	all := make([]uint32, fresh)
 	n := 0
 	for n < len(all) {
 		k := p.ring.take(all[n:])
@@ -66,19 +102,25 @@ func (p *Pool) Close() error {
 	}
 	if n < len(all) {
 		out := p.Outstanding()
-		p.ring.put(all[:n])
-		return fmt.Errorf("close packet pool: %d of %d slabs are still out and %d in caches", out, len(all), max(0, len(all)-n-out))
+		p.putBack(all[:n], fresh)
+		return fmt.Errorf("close packet pool: %d of %d slabs are still out and %d in caches", out, len(p.states), max(0, len(all)-n-out))
 	}
 	if err := unmapArena(p.arena); err != nil {
-		p.ring.put(all)
+		p.putBack(all, fresh)
 		return fmt.Errorf("unmap packet pool: %w", err)
 	}
 	p.arena = nil
 	return nil
 }
 
-// Outstanding returns how many slabs are held by neither the ring nor a cache. It reads every
-// slab's state: for leak checks and metrics, not for every packet. It is exact while nobody
+// putBack gives back what Close took.
+func (p *Pool) putBack(used []uint32, fresh uint32) {
+	p.ring.put(used)
+	p.fresh.Store(fresh)
+}
+
+// Outstanding returns how many slabs are lent: neither fresh, nor in the ring or a cache. It reads
+// every slab's state: for leak checks and metrics, not for every packet. It is exact while nobody
 // takes or gives.
 func (p *Pool) Outstanding() int {
 	n := 0
@@ -92,7 +134,7 @@ func (p *Pool) Outstanding() int {
 
 // Stats returns a snapshot of the pool's figures.
 func (p *Pool) Stats() Stats {
-	return Stats{Slabs: len(p.states), Bytes: len(p.states) * SlabSize, Exhausted: p.exhausted.Load()}
+	return Stats{Slabs: len(p.states), Bytes: len(p.states) * SlabSize, Used: int(p.fresh.Load()), Exhausted: p.exhausted.Load()}
 }
 
 // Slab is one block of packet memory. It is a small comparable value; the zero value is no slab
@@ -145,6 +187,11 @@ const (
 	// MaxSlabs bounds a pool: 4 GiB of packets are more than any host should have in flight,
 	// and a mistyped flag must not map the whole address space.
 	MaxSlabs = 1 << 16
+
+	// refill bounds how many slabs a cache is given at once. What lies idle in one worker's cache
+	// another must take fresh, so it is few; a worker's smaller batches are of this size, and the
+	// ring costs no more than a few nanoseconds a slab.
+	refill = 8
 
 	cacheLine = 64
 )

@@ -91,7 +91,7 @@ func TestExhaustionIsCountedAndEnds(t *testing.T) {
 			t.Fatal("a fifth slab of four")
 		}
 	}
-	want := Stats{Slabs: 4, Bytes: 4 * SlabSize, Exhausted: 3}
+	want := Stats{Slabs: 4, Bytes: 4 * SlabSize, Used: 4, Exhausted: 3}
 	if got := p.Stats(); got != want || p.Outstanding() != 4 {
 		t.Errorf("stats %+v with %d out, want %+v with 4", got, p.Outstanding(), want)
 	}
@@ -135,6 +135,88 @@ func TestSpillKeepsTheMostRecentlyUsed(t *testing.T) {
 	c.Give(all[7])
 }
 
+// Workers that come and go use the slabs of those before them: however often that happens, the
+// pool lends no more different slabs than were out at one time, and what lay idle in caches.
+func TestNewWorkersUseTheSlabsOfThoseBefore(t *testing.T) {
+	const workers, generations = 3, 100
+	for _, c := range []struct {
+		name  string
+		batch func(generation, worker int) int // how many slabs a worker holds
+		out   int                              // how many all hold
+	}{
+		{"all alike", func(int, int) int { return 20 }, workers * 20},
+		{"one or the other busy", func(g, w int) int { return 2 + 30*max(0, 1-(g+w)%workers) }, workers*2 + 30},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := newPool(t, 1000)
+			seen := map[Slab]bool{}
+			for g := range generations {
+				var caches [workers]*Cache
+				var held [workers][]Slab
+				for w := range workers {
+					caches[w] = p.NewCache(64)
+					for range c.batch(g, w) {
+						s := take(t, caches[w])
+						seen[s] = true
+						held[w] = append(held[w], s)
+					}
+				}
+				for w := range workers {
+					for _, s := range held[w] {
+						caches[w].Give(s)
+					}
+					caches[w].Flush()
+				}
+			}
+			if used := p.Stats().Used; len(seen) > used || used > c.out+workers*(refill-1) {
+				t.Errorf("%d slabs lent, %d used, with %d out at a time", len(seen), used, c.out)
+			}
+		})
+	}
+}
+
+// A slab in the ring goes before a fresh one, whichever cache gave it back.
+func TestFreshSlabsGoLast(t *testing.T) {
+	p := newPool(t, 64)
+	c, d := p.NewCache(16), p.NewCache(16)
+	defer c.Flush()
+	defer d.Flush()
+	s := take(t, c)
+	if got := p.Stats().Used; got != refill {
+		t.Errorf("%d slabs used for one, want %d", got, refill)
+	}
+	c.Give(s)
+	c.Flush()
+	for range refill {
+		defer d.Give(take(t, d))
+	}
+	if got := p.Stats().Used; got != refill {
+		t.Errorf("%d slabs used although %d were in the ring", got, refill)
+	}
+	defer d.Give(take(t, d))
+	if got := p.Stats().Used; got != 2*refill {
+		t.Errorf("%d slabs used, want %d", got, 2*refill)
+	}
+}
+
+// A ring that is stuck on one slab neither hides fresh ones nor is waited for while there are some.
+func TestAStuckRingLeavesTheFreshSlabs(t *testing.T) {
+	p := newPool(t, 8)
+	p.fresh.Store(1)
+	p.ring.tail.Store(1) // a producer has claimed the place of slab 0, and lost its core
+	c := p.NewCache(16)
+	defer c.Flush()
+	for range 7 {
+		defer c.Give(take(t, c))
+	}
+	if _, ok := c.Take(); ok {
+		t.Error("took the slab that is on its way")
+	}
+	p.ring.cells[0].value = 0
+	p.ring.cells[0].seq.Store(1)
+	c.Give(take(t, c))
+}
+
 func TestBrokenOwnershipPanics(t *testing.T) {
 	p, other := newPool(t, 4), newPool(t, 4)
 	c, d := p.NewCache(2), p.NewCache(2)
@@ -161,6 +243,9 @@ func TestCloseRefusesWhileSlabsAreOutOrCached(t *testing.T) {
 	c.Give(s)
 	if err := p.Close(); err == nil || !strings.Contains(err.Error(), "0 of 4 slabs are still out and 2 in caches") {
 		t.Fatalf("close with slabs in a cache: %v", err)
+	}
+	if got := p.Stats().Used; got != 2 {
+		t.Errorf("closing in vain left %d slabs used, want 2", got)
 	}
 	c.Flush()
 	for range 2 {

@@ -64,6 +64,14 @@ func NewEncap(table *fib.Table, lane, segments int, cache *bufpool.Cache, inner 
 	}
 }
 
+// setSegments makes the trains from the next batch on carry up to segments segments.
+func (e *Encap) setSegments(segments int) {
+	e.trains.maxSegments = segments
+	if segments > len(e.msgs) {
+		e.msgs = make([][]byte, segments)
+	}
+}
+
 // Counters returns the loop's counters.
 func (e *Encap) Counters() *Counters { return &e.counts }
 

@@ -128,6 +128,15 @@ func (w *Worker) AddTo(s *Snapshot) {
 	s.Add(&w.counts)
 }
 
+// Rebind gives a worker other sockets and another poller, which has them and the queue, and lets
+// it run again: its memory and its counters outlive the sockets. Run is not running meanwhile, and
+// comes after it.
+func (w *Worker) Rebind(socket4, socket6 Socket, poller Poller, segments int) {
+	w.c.Socket4, w.c.Socket6, w.c.Poller, w.c.Segments = socket4, socket6, poller, segments
+	w.encap.setSegments(segments)
+	w.stopped.Store(false)
+}
+
 // Stop makes Run return after its batch; ring the poller's bell afterwards. Any goroutine.
 func (w *Worker) Stop() { w.stopped.Store(true) }
 

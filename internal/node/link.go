@@ -46,7 +46,7 @@ func (s *static) startPlane() error {
 	return nil
 }
 
-// stopPlane ends the workers, closes the sockets and keeps what both have counted.
+// stopPlane ends the workers, closes the sockets and keeps what these have counted.
 func (s *static) stopPlane() {
 	if s.running == nil {
 		return

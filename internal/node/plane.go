@@ -43,6 +43,7 @@ type planeConfig struct {
 	tunnel  *tun.Queue // control's own way into it
 	pool    *bufpool.Pool
 	workers int
+	crew    []*worker // made with the first plane
 	socket  udp.Options
 	pin     bool
 	pause   time.Duration
@@ -52,7 +53,7 @@ type planeConfig struct {
 }
 
 // plane is a running data plane: sockets on one port, and the workers on them. When the port
-// changes a new plane takes the place of the old one; table, tunnel and pool stay.
+// changes a new plane takes the place of the old one; table, tunnel, pool and workers stay.
 type plane struct {
 	group   *udp.Group
 	out4    *udp.Socket // control's own way out
@@ -64,10 +65,11 @@ type plane struct {
 	noSocket uint64
 }
 
-// worker is a fastpath worker and what belongs to its thread.
+// worker is a fastpath worker and what belongs to its thread. It outlives the plane: its buffers
+// and rings are some 2 MiB, which the collector would let pile up as often as sockets come and go.
 type worker struct {
 	*fastpath.Worker
-	set     *poll.Set
+	set     *poll.Set // of the plane it works for
 	signals *fastpath.Punts
 	inner   *fastpath.Punts
 }
@@ -88,12 +90,14 @@ func startPlane(c *planeConfig, g *udp.Group) (*plane, error) {
 		p.out6 = v6.Twin()
 	}
 	for i := range c.workers {
-		w, err := p.newWorker(c, i)
-		if err != nil {
+		if i == len(c.crew) {
+			c.crew = append(c.crew, c.newWorker(i))
+		}
+		w := c.crew[i]
+		if err := p.engage(w, c.tun.Queue(i), i); err != nil {
 			p.closeSets()
 			return nil, fmt.Errorf("start worker %d: %w", i, err)
 		}
-		p.workers = append(p.workers, w)
 	}
 	for i, w := range p.workers {
 		cpu := -1
@@ -105,44 +109,49 @@ func startPlane(c *planeConfig, g *udp.Group) (*plane, error) {
 	return p, nil
 }
 
-func (p *plane) newWorker(c *planeConfig, i int) (*worker, error) {
-	set, err := poll.New()
-	if err != nil {
-		return nil, err
-	}
-	v4, v6 := p.group.Worker(i)
-	queue := c.tun.Queue(i)
+// newWorker makes worker i, which has no sockets yet.
+func (c *planeConfig) newWorker(i int) *worker {
 	w := &worker{
-		set:     set,
 		signals: fastpath.NewPunts(signalSlots),
 		inner:   fastpath.NewPunts(innerSlots),
 	}
-	cfg := fastpath.Config{
+	caps := c.tun.Caps()
+	w.Worker = fastpath.NewWorker(fastpath.Config{
 		Table:    c.table,
 		Lane:     i,
 		Cache:    c.pool.NewCache(cacheSlabs),
-		Socket4:  v4,
-		Queue:    queue,
-		Poller:   set,
+		Queue:    c.tun.Queue(i),
 		Clock:    c.clock,
 		Bell:     c.bell,
 		Signals:  w.signals,
 		Inner:    w.inner,
-		Segments: v4.MaxSegments(),
-		Offloads: fastpath.Offloads{TSO: c.tun.Caps().VnetHdr && c.tun.Caps().TSO, USO: c.tun.Caps().VnetHdr && c.tun.Caps().USO},
+		Offloads: fastpath.Offloads{TSO: caps.VnetHdr && caps.TSO, USO: caps.VnetHdr && caps.USO},
 		Pause:    c.pause,
+	})
+	return w
+}
+
+// engage gives w, which is not running, the i-th sockets of the plane.
+func (p *plane) engage(w *worker, queue *tun.Queue, i int) error {
+	set, err := poll.New()
+	if err != nil {
+		return err
 	}
+	v4, v6 := p.group.Worker(i)
 	errs := []error{set.Add(v4.Fd(), fastpath.TagSocket4), set.Add(queue.Fd(), fastpath.TagQueue)}
+	var socket6 fastpath.Socket // a nil *udp.Socket would not be nil in it
 	if v6 != nil {
-		cfg.Socket6 = v6
+		socket6 = v6
 		errs = append(errs, set.Add(v6.Fd(), fastpath.TagSocket6))
 	}
 	if err := errors.Join(errs...); err != nil {
 		_ = set.Close()
-		return nil, err
+		return err
 	}
-	w.Worker = fastpath.NewWorker(cfg)
-	return w, nil
+	w.set = set
+	w.Rebind(v4, socket6, set, v4.MaxSegments())
+	p.workers = append(p.workers, w)
+	return nil
 }
 
 // run is a worker's thread.
@@ -169,13 +178,6 @@ func (p *plane) stop() error {
 func (p *plane) closeSets() {
 	for _, w := range p.workers {
 		_ = w.set.Close()
-	}
-}
-
-// addTo adds the workers' counters to s.
-func (p *plane) addTo(s *fastpath.Snapshot) {
-	for _, w := range p.workers {
-		w.AddTo(s)
 	}
 }
 

@@ -10,16 +10,14 @@ import (
 	"github.com/firelane/firelane/protocol/wireguard"
 )
 
-// carried is what data planes have counted.
+// carried is what the sockets of data planes have counted.
 type carried struct {
-	loops    fastpath.Snapshot
 	sockets  udp.Stats
 	noSocket uint64 // control's datagrams of a family that the host lacks
 }
 
 // add adds what p has counted. The sockets are p.sockets(), asked for before p was stopped.
 func (c *carried) add(p *plane, sockets []*udp.Socket) {
-	p.addTo(&c.loops)
 	c.noSocket += p.noSocket
 	for _, s := range sockets {
 		sum(&c.sockets, s.Stats())
@@ -48,11 +46,15 @@ func (s *static) stats() (all metrics) {
 	if s.running != nil {
 		total.add(s.running, s.running.sockets())
 	}
+	var loops fastpath.Snapshot
+	for _, w := range s.plane.crew {
+		w.AddTo(&loops)
+	}
 	for v := fib.Pass + 1; v < fib.NumVerdicts; v++ {
 		all.count("firelane_packets_dropped_total", "Packets that the packet loops dropped, by verdict.",
-			"verdict", v.String(), total.loops.Verdicts[v])
+			"verdict", v.String(), loops.Verdicts[v])
 	}
-	for f, n := range total.loops.Figures {
+	for f, n := range loops.Figures {
 		all.count("firelane_carried_total", "What the packet loops did, both directions together.",
 			"figure", fastpath.Figure(f).String(), n)
 	}
@@ -75,6 +77,7 @@ func (s *static) stats() (all metrics) {
 	pool := s.plane.pool.Stats()
 	all.count("firelane_pool_exhausted_total", "Times the packet pool had no slab to give.", "", "", pool.Exhausted)
 	all.gauge("firelane_pool_slabs", "Slabs of the packet pool.", pool.Slabs)
+	all.gauge("firelane_pool_slabs_used", "Slabs of the packet pool that were ever used: those that take memory.", pool.Used)
 	size := s.machine.Size()
 	all.gauge("firelane_peers", "Configured peers.", size.Peers)
 	all.gauge("firelane_sessions", "Live sessions of all peers.", size.Sessions)

@@ -50,6 +50,29 @@ func TestTheLinkGoesDownAndUp(t *testing.T) {
 	}, ta, tb)
 }
 
+// TestPacketMemoryIsKeptOverAChangeOfPort counts what packets take, under loads that differ in
+// nothing but how often the port changes meanwhile.
+func TestPacketMemoryIsKeptOverAChangeOfPort(t *testing.T) {
+	used := map[int]int{}
+	for _, moves := range []int{2, 40} {
+		t.Run(fmt.Sprintf("%d changes", moves), func(t *testing.T) {
+			ta, tb := pair(t, "--queues", "1") // which of several is busy is the kernel's choice
+			for range moves {
+				ta.port++
+				ta.set("listen-port", strconv.Itoa(ta.port))
+				if got := ta.ping(tb.addr4(), 3, 2*time.Millisecond); got != 3 {
+					t.Errorf("%d of 3 pings are answered", got)
+				}
+			}
+			used[moves] = ta.stop()["firelane_pool_slabs_used"]
+		})
+	}
+	t.Logf("slabs used by number of changes: %v", used)
+	if used[2] == 0 || used[40] > 2*used[2] {
+		t.Errorf("40 changes of port used %d slabs, 2 used %d", used[40], used[2])
+	}
+}
+
 // bound reports whether a socket has the tunnel's port on its host.
 func (x *tunnel) bound() bool {
 	x.t.Helper()
@@ -78,12 +101,7 @@ func TestThePortChangesUnderTraffic(t *testing.T) {
 			return f.received.Load() > at+100 && tb.endpoint() == ta.at("10.77.1.1")
 		})
 	}
-	// New workers take the slabs that were not used for longest: until all of the arena was touched
-	// once, resident memory grows to its bound, and no further.
-	for range 10 {
-		move()
-	}
-	steady(t, 10, move, ta, tb)
+	steady(t, 20, move, ta, tb)
 	stop()
 	f.close()
 	if _, _, doubles := f.totals(); doubles != 0 {

@@ -10,12 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pair is two of ours that know each other over one cable, and have talked.
-func pair(t *testing.T) (ta, tb *tunnel) {
+// pair is two of ours, started with args, that know each other over one cable, and have talked.
+func pair(t *testing.T, args ...string) (ta, tb *tunnel) {
 	t.Helper()
 	a, b := newHost(t), newHost(t)
 	connect(a, b, 1)
-	ta, tb = startOurs(a, 1), startOurs(b, 2)
+	ta, tb = startOurs(a, 1, args...), startOurs(b, 2, args...)
 	ta.peer(tb, tb.at("10.77.1.2"))
 	tb.peer(ta, ta.at("10.77.1.1"))
 	ta.reaches(tb.addr4(), 5*time.Second)

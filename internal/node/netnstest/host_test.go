@@ -177,20 +177,6 @@ func (h *host) listenUDP(addr string) *net.UDPConn {
 	return c
 }
 
-// ping sends n echo requests, each every so often, and returns how many were answered.
-func (h *host) ping(to string, n int, every time.Duration) int {
-	h.t.Helper()
-	out, _ := h.run("ping", "-n", "-q", "-c", fmt.Sprint(n), "-i", fmt.Sprint(every.Seconds()), "-W", "2", to)
-	var sent, got int
-	for line := range strings.Lines(out) {
-		if _, err := fmt.Sscanf(line, "%d packets transmitted, %d received", &sent, &got); err == nil {
-			return got
-		}
-	}
-	h.t.Fatalf("ping %s: %s", to, out)
-	return 0
-}
-
 // reaches waits until one ping to an address is answered, and returns how long that took.
 func (h *host) reaches(to string, limit time.Duration) time.Duration {
 	h.t.Helper()
