@@ -1,7 +1,7 @@
 package portal
 
 import (
-	"bytes"
+	"maps"
 	"reflect"
 	"slices"
 
@@ -146,7 +146,7 @@ func (a *account) connectedGateways(site signal.ID) []*gateway {
 			all = append(all, g)
 		}
 	}
-	slices.SortFunc(all, func(x, y *gateway) int { return compareIDs(x.id, y.id) })
+	slices.SortFunc(all, func(x, y *gateway) int { return x.id.Compare(y.id) })
 	return all
 }
 
@@ -184,20 +184,17 @@ func uuid(s string) signal.ID {
 
 // inOrder returns the values of a map in the order of their ids.
 func inOrder[V any](m map[signal.ID]V) []V {
-	ids := make([]signal.ID, 0, len(m))
-	for id := range m {
-		ids = append(ids, id)
-	}
-	slices.SortFunc(ids, compareIDs)
-	all := make([]V, len(ids))
-	for i, id := range ids {
-		all[i] = m[id]
+	all := make([]V, 0, len(m))
+	for _, id := range sortedIDs(m) {
+		all = append(all, m[id])
 	}
 	return all
 }
 
-// byID orders authorizations.
-func byID(a, b *authorization) int { return compareIDs(a.id, b.id) }
+// sortedIDs returns the keys of a map in their order.
+func sortedIDs[V any](m map[signal.ID]V) []signal.ID {
+	return slices.SortedFunc(maps.Keys(m), signal.ID.Compare)
+}
 
-// compareIDs orders ids, without the allocations that going by their text would cost.
-func compareIDs(a, b signal.ID) int { return bytes.Compare(a[:], b[:]) }
+// byID orders authorizations.
+func byID(a, b *authorization) int { return a.id.Compare(b.id) }

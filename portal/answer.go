@@ -27,27 +27,29 @@ func (p *Portal) clientMessage(c *client, m signal.Message, now time.Time) {
 	case signal.RequestAuthorization:
 		p.request(c, m, now)
 	case signal.CandidatesToGateway:
-		p.toGateway(c, m.GatewayID, signal.CandidatesFromClient{ClientID: c.id, Candidates: m.Candidates})
+		p.toGateway(c, m.GatewayID, m.Candidates, false, now)
 	case signal.InvalidToGateway:
-		p.toGateway(c, m.GatewayID, signal.InvalidFromClient{ClientID: c.id, Candidates: m.Candidates})
+		p.toGateway(c, m.GatewayID, m.Candidates, true, now)
 	case signal.BroadcastToGateways:
 		for _, id := range unique(m.GatewayIDs) {
-			p.toGateway(c, id, signal.CandidatesFromClient{ClientID: c.id, Candidates: m.Candidates})
+			p.toGateway(c, id, m.Candidates, false, now)
 		}
 	case signal.InvalidBroadcastToGateways:
 		for _, id := range unique(m.GatewayIDs) {
-			p.toGateway(c, id, signal.InvalidFromClient{ClientID: c.id, Candidates: m.Candidates})
+			p.toGateway(c, id, m.Candidates, true, now)
 		}
 	case signal.CandidatesToPeer:
-		p.toPeer(c, m.ClientID, signal.CandidatesFromPeer{ClientID: c.id, Candidates: m.Candidates})
+		p.candidatesToPeer(c, m.ClientID, m.Candidates, now)
 	case signal.InvalidToPeer:
-		if !p.toPeer(c, m.ClientID, signal.InvalidFromPeer{ClientID: c.id, Candidates: m.Candidates}) {
+		if !p.invalidToPeer(c, m.ClientID, m.Candidates, now) {
 			p.send(c.conn, signal.PeerCandidateError{ClientID: m.ClientID, Reason: signal.Offline})
 		}
 	case signal.ResolvePoolDomain:
 		p.resolve(c, m, now)
 	case signal.NoRelays:
 		p.reselectRelays(&c.member)
+	case signal.Pushed:
+		p.pushed(c, m, now)
 	}
 }
 
@@ -59,11 +61,11 @@ func (p *Portal) gatewayMessage(g *gateway, m signal.Message, now time.Time) (re
 		return p.applied(g, m, now), true
 	case signal.BroadcastCandidates:
 		for _, id := range unique(m.ClientIDs) {
-			p.candidatesFromGateway(g, id, m.Candidates)
+			p.candidatesFromGateway(g, id, m.Candidates, now)
 		}
 	case signal.BroadcastInvalid:
 		for _, id := range unique(m.ClientIDs) {
-			p.invalidFromGateway(g, id, m.Candidates)
+			p.invalidFromGateway(g, id, m.Candidates, now)
 		}
 	case signal.NoRelays:
 		p.reselectRelays(&g.member)

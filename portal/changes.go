@@ -11,12 +11,19 @@ import (
 type edit struct {
 	// policies, resources: authorizations under them, or for them, end.
 	policies, resources map[signal.ID]bool
-	// filters are resources whose filters differ.
-	filters []signal.ID
+	// filters are resources whose filters differ, moved those that are at another site.
+	filters, moved map[signal.ID]bool
 	// anew are resources whose access was decided anew, so that clients let go of them first.
 	anew map[signal.ID]bool
 	// dns, slug: other things that devices are told.
 	dns, slug bool
+}
+
+func newEdit() *edit {
+	return &edit{
+		policies: map[signal.ID]bool{}, resources: map[signal.ID]bool{}, filters: map[signal.ID]bool{}, moved: map[signal.ID]bool{},
+		anew: map[signal.ID]bool{},
+	}
 }
 
 // HandleConfig makes f the policy file in force and tells everybody what it means for them:
@@ -29,7 +36,7 @@ func (p *Portal) HandleConfig(f *config.File, now time.Time) {
 			continue // where relays are counts for choices to come
 		}
 		if edits[c.Account] == nil {
-			edits[c.Account] = &edit{policies: map[signal.ID]bool{}, resources: map[signal.ID]bool{}, anew: map[signal.ID]bool{}}
+			edits[c.Account] = newEdit()
 		}
 		edits[c.Account].add(&c)
 	}
@@ -37,7 +44,7 @@ func (p *Portal) HandleConfig(f *config.File, now time.Time) {
 	p.expelForeigners(now)
 	p.revokeAll(func(a *authorization) bool {
 		e := edits[a.account]
-		return e != nil && (e.policies[a.policy] || e.resources[a.resource] || !p.holds(a))
+		return e != nil && (e.policies[a.policy] || e.resources[a.resource] || e.missed(p, a) || !p.holds(a))
 	})
 	for i := range f.Accounts {
 		if e := edits[f.Accounts[i].ID]; e != nil {
@@ -72,8 +79,11 @@ func (e *edit) addResource(c *config.Change) {
 			e.resources[uuid(c.ID)] = true
 		}
 	}
+	if c.Changed("site") {
+		e.moved[uuid(c.ID)] = true
+	}
 	if c.Changed("filters") {
-		e.filters = append(e.filters, uuid(c.ID))
+		e.filters[uuid(c.ID)] = true
 	}
 }
 
@@ -93,6 +103,12 @@ func (e *edit) addPolicy(c *config.Change) {
 	if access {
 		e.anew[uuid(before.Resource)], e.anew[uuid(after.Resource)] = true, true
 	}
+}
+
+// missed reports whether an authorization is at a device that is not there to be told of other
+// filters. It would keep the old ones when it comes back, for init does not name filters.
+func (e *edit) missed(p *Portal, a *authorization) bool {
+	return e.filters[a.resource] && p.gateways[a.gateway] == nil && p.clients[a.gateway] == nil
 }
 
 // expelForeigners ends the channels whose account, site or actor the file does not have any more.
@@ -118,30 +134,31 @@ func (p *Portal) tellGateways(a *account, e *edit) {
 			p.initGateway(g)
 		}
 	}
-	for _, id := range e.filters {
-		r := a.resources[id]
-		if r == nil {
-			continue
-		}
-		if isPool(r.Type) {
-			p.tellReceivers(a, r)
-			continue
-		}
-		for _, g := range a.connectedGateways(r.site) {
-			p.send(g.conn, signal.ResourceUpdated{GatewayResource: r.atGateway()})
+	var pools []*resource
+	sites := map[signal.ID][]*resource{}
+	for _, id := range sortedIDs(e.filters) {
+		switch r := a.resources[id]; {
+		case r == nil:
+		case isPool(r.Type):
+			pools = append(pools, r)
+		default:
+			sites[r.site] = append(sites[r.site], r)
 		}
 	}
-}
-
-// tellReceivers gives the members of a pool that others have access to its filters.
-func (p *Portal) tellReceivers(a *account, r *resource) {
+	for _, g := range inOrder(a.gateways) {
+		p.tellFilters(&g.member, sites[g.site], func(r *resource) signal.Message {
+			return signal.ResourceUpdated{GatewayResource: r.atGateway()}
+		})
+	}
 	for _, c := range inOrder(a.clients) {
-		for _, n := range p.grants.byGateway[c.id] {
-			if n.current[r.id] != nil {
-				p.send(c.conn, signal.FiltersUpdated{ID: r.id, Filters: filtersOf(r.Filters)})
-				break
-			}
+		if len(pools) == 0 {
+			break
 		}
+		granted := p.grants.granted(c.id)
+		received := having(pools, func(r *resource) bool { return granted[r.id] })
+		p.tellFilters(&c.member, received, func(r *resource) signal.Message {
+			return signal.FiltersUpdated{ID: r.id, Filters: filtersOf(r.Filters)}
+		})
 	}
 }
 
@@ -154,16 +171,27 @@ func (p *Portal) tellClients(a *account, e *edit, now time.Time) {
 	}
 }
 
-// decidedAnew returns the resources of e.anew that no policy gives a client which has not been
-// edited.
+// decidedAnew returns the resources that a client is to let go of even if it keeps them: those of
+// e.anew that no policy gives it which has not been edited and, if it is old, those at another site,
+// which it would not notice.
 func (p *Portal) decidedAnew(c *client, e *edit, now time.Time) map[signal.ID]bool {
-	if len(e.anew) == 0 {
-		return nil
-	}
 	anew := map[signal.ID]bool{}
-	for id := range e.anew {
-		anew[id] = c.visible[id] != nil
+	if len(e.anew) > 0 {
+		for id := range e.anew {
+			anew[id] = c.visible[id] != nil
+		}
+		p.keepUnedited(c, e, anew, now)
 	}
+	if c.version.known && c.version.before(1, 5, 5) {
+		for id := range e.moved {
+			anew[id] = c.visible[id] != nil
+		}
+	}
+	return anew
+}
+
+// keepUnedited takes out of anew what a policy gives a client that has not been edited.
+func (p *Portal) keepUnedited(c *client, e *edit, anew map[signal.ID]bool, now time.Time) {
 	groups := c.account.GroupsOf(c.Actor)
 	for i := range c.account.Policies {
 		policy := &c.account.Policies[i]
@@ -173,5 +201,4 @@ func (p *Portal) decidedAnew(c *client, e *edit, now time.Time) map[signal.ID]bo
 			anew[r] = false
 		}
 	}
-	return anew
 }

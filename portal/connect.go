@@ -220,11 +220,12 @@ func (p *Portal) forget(conn ConnID, now time.Time) {
 		delete(p.clients, m.id)
 		delete(m.account.clients, m.id)
 		p.forgetRequests(m)
+		p.holderLost(&m.member)
 	case *gateway:
 		p.timers.cancel(m.expiry)
 		delete(p.gateways, m.id)
 		delete(m.account.gateways, m.id)
-		p.gatewayLost(m)
+		p.holderLost(&m.member)
 	case *relay:
 		p.timers.cancel(m.expiry)
 		delete(p.relays.byID, m.id)

@@ -61,7 +61,7 @@ func (d *directory) put(row *store.Device) (now, before *device, ok bool) {
 		d.byAddr[addrKey{now.account, now.ipv4}] = now
 		d.byAddr[addrKey{now.account, now.ipv6}] = now
 		k := now.nameKey()
-		at, _ := slices.BinarySearchFunc(d.byName[k], id, compareIDs)
+		at, _ := slices.BinarySearchFunc(d.byName[k], id, signal.ID.Compare)
 		d.byName[k] = slices.Insert(d.byName[k], at, id)
 	}
 	return now, before, true

@@ -12,9 +12,13 @@
 // # Order
 //
 // An authorization is written first; only when the store has confirmed it does the gateway hear of
-// it, and only when the gateway has answered does the client. Candidates pass between two devices
-// after each of them has been told of the other, and wait until then. A revocation is told at once
-// and written meanwhile: what has been taken away must not wait for a disk.
+// it, and only when the gateway has answered does the client. In a device pool the target is told
+// first, and the client that has asked when that message has gone out. Candidates pass between two
+// devices after each of them has been told of the other, and wait until then. A revocation is told at
+// once and written meanwhile: what has been taken away must not wait for a disk.
+//
+// Of an edit of many things a device is told by init, which stands for all of them, so that no queue
+// of a device that reads fills up because of one edit.
 //
 // # Obligations of the driver
 //
@@ -26,7 +30,8 @@
 //     upgrade; tell HandleConnect from channel.Handler.Joined, every time, also when a channel joins
 //     again. Use a ConnID for one channel only. Tell HandleDisconnect from Handler.Closed, if there
 //     was a HandleConnect before.
-//  3. Answer a message with what HandleMessage returns, if it says that there is an answer.
+//  3. Answer a message with what HandleMessage returns, if it says that there is an answer. Give it
+//     the signal.Pushed of a channel like a message: without them nobody is introduced to anybody.
 //  4. A Delivery is a message, an end of the channel, or a message and then an end: Leave is
 //     Link.Leave, Restart is Link.End with 1012, Away with 1001, Cut is Link.Cut. Errors of Send
 //     mean that the channel is about to end and are not told, but for an error that is neither
@@ -63,5 +68,6 @@
 //
 // Everything is bounded: connections, requests, authorizations and candidates in hand by the named
 // constants beside their use, devices and actors by the limits of the store. At a bound the newest
-// wish is refused and counted in Stats.
+// wish is refused and counted in Stats. What one device may have passed on to another is bounded in
+// number and rate.
 package portal

@@ -41,6 +41,8 @@ type pair struct {
 	gatewayKnows, clientKnows keys
 	// held are candidates of the gateway for a client that does not know it yet.
 	held signal.Candidates
+	// fromClient and fromGateway are how many candidates each may still have passed on to the other.
+	fromClient, fromGateway allowance
 }
 
 // keys are those of both ends.
@@ -152,6 +154,16 @@ func (g *grants) ofClient(id signal.ID) (all []*authorization) {
 	return all
 }
 
+// atGateway returns the authorizations at a gateway, or those of others on a client, in the order of
+// their ids.
+func (g *grants) atGateway(id signal.ID) (all []*authorization) {
+	for _, n := range g.byGateway[id] {
+		all = n.appendTo(all)
+	}
+	slices.SortFunc(all, byID)
+	return all
+}
+
 func (n *pair) appendTo(all []*authorization) []*authorization {
 	for _, a := range n.storing {
 		all = append(all, a)
@@ -177,6 +189,17 @@ func (g *grants) inForce(gateway signal.ID) signal.List[signal.Authorization] {
 		list[i] = signal.Authorization{ClientID: a.client, ResourceID: a.resource, ExpiresAt: a.expiresAt()}
 	}
 	return list
+}
+
+// granted returns the resources that anybody has at a gateway, or on a client.
+func (g *grants) granted(gateway signal.ID) map[signal.ID]bool {
+	all := map[signal.ID]bool{}
+	for _, n := range g.byGateway[gateway] {
+		for id := range n.current {
+			all[id] = true
+		}
+	}
+	return all
 }
 
 func (a *authorization) expiresAt() signal.Expiry { return signal.ExpiresAt(a.expires.Unix()) }

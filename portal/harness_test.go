@@ -166,7 +166,15 @@ type lab struct {
 	seen    map[ConnID][]string
 	writes  []Write
 	lazy    bool // writes are carried out by store only
+	mute    bool // nobody says that messages have gone out
+	pushes  []push
 	onFrame func(ConnID, Delivery)
+}
+
+// push is a message that has gone out, of which the portal wants to know.
+type push struct {
+	conn ConnID
+	id   signal.ID
 }
 
 func newLab(t testing.TB, file string) *lab {
@@ -198,6 +206,19 @@ func (l *lab) drain() {
 		if !l.lazy {
 			l.store()
 		}
+		if !l.mute {
+			l.push()
+		}
+	}
+}
+
+// push says that messages have gone out.
+func (l *lab) push() {
+	l.t.Helper()
+	for len(l.pushes) > 0 {
+		one := l.pushes[0]
+		l.pushes = l.pushes[1:]
+		l.message(one.conn, signal.Pushed{ID: one.id})
 	}
 }
 
@@ -209,6 +230,9 @@ func (l *lab) deliver(d Delivery) {
 			l.t.Fatalf("channel %d: %v", d.Conn, err)
 		}
 		l.seen[d.Conn] = append(l.seen[d.Conn], string(f.PortalText()))
+		if m, ok := d.Message.(signal.DeviceAccessAuthorized); ok && !m.Push.IsZero() {
+			l.pushes = append(l.pushes, push{d.Conn, m.Push})
+		}
 	}
 	if d.End != Stay {
 		l.seen[d.Conn] = append(l.seen[d.Conn], "("+d.End.String()+")")
@@ -333,13 +357,4 @@ func ref(t testing.TB, texts []string) string {
 // requestText is a client's frame that asks for a resource.
 func requestText(resource string) string {
 	return fmt.Sprintf(`{"topic":"client","event":"request_authorization","payload":{"resource_id":"%s","connected_gateway_ids":[]},"ref":3}`, resource)
-}
-
-func sortedKeys[V any](m map[signal.ID]V) []signal.ID {
-	ids := make([]signal.ID, 0, len(m))
-	for id := range m {
-		ids = append(ids, id)
-	}
-	slices.SortFunc(ids, compareIDs)
-	return ids
 }

@@ -1,8 +1,8 @@
 package portal
 
 import (
+	"fmt"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"pgregory.net/rapid"
@@ -15,11 +15,15 @@ import (
 // grantKey is a grant on a gateway, or on a client that others connect to.
 type grantKey struct{ holder, client, resource signal.ID }
 
+// grantHeld is what its holder knows about a grant.
 type grantHeld struct {
-	expires time.Time
-	token   string
+	expires          time.Time
+	token            string
+	address, filters string
 }
 
+// openRequest is an unanswered request. The model follows one for a device pool at a time, since the
+// answer does not name it.
 type openRequest struct {
 	resource signal.ID
 	pool     bool
@@ -28,6 +32,7 @@ type openRequest struct {
 // party is a connected device as the model sees it.
 type party struct {
 	conn     ConnID
+	connect  Connect
 	role     signal.Role
 	id       signal.ID
 	key      signal.PublicKey
@@ -36,8 +41,16 @@ type party struct {
 	began    bool
 	view     map[signal.ID]bool
 	requests map[openRequest]time.Time
+	// wanted is the device pool of the request for one.
+	wanted signal.ID
 	// asked are refs of unanswered create_authorization.
 	asked []string
+	// pushes are messages that have not gone out yet, lastPush the last one about each client.
+	pushes   []signal.ID
+	lastPush map[signal.ID]signal.ID
+	// relays are those it was told of last, presences how often it was without init.
+	relays    []signal.ID
+	presences int
 	// changed says that the current input has brought a resource.
 	changed bool
 }
@@ -56,17 +69,28 @@ type model struct {
 	world   *world
 	shelf   *shelf
 	revoked map[string]bool
+	// late says that time has passed of which the portal has not been told by HandleTimeout;
+	// setBack that it has once gone back, between two runs.
+	late, setBack bool
 
 	next     ConnID
 	boots    byte
 	devices  map[signal.ID]*store.Device
-	tokens   map[signal.ID]int
+	clients  [worldClients]int // how many of them have been deleted
+	disabled bool              // the person
+	tokens   map[string]int    // of whom how many have been revoked
 	conns    map[ConnID]*party
 	parties  map[signal.ID]*party
+	relays   map[signal.ID]*party
+	// relaysAt is when a relay came or went last.
+	relaysAt time.Time
 	grants   map[grantKey]grantHeld
-	answered map[ConnID]map[string]bool
 	know     map[keyPair]bool // a knows b
-	writes   []Write
+	// pushed are pushes that have gone out.
+	pushed map[signal.ID]bool
+	writes []Write
+	// authorizations and introductions are how many came about.
+	authorizations, introductions int
 	// file is the policy file, running the one the portal has, kept the one it would start from.
 	file, running, kept *config.File
 }
@@ -74,12 +98,12 @@ type model struct {
 func newModel(t *rapid.T, r *rand.Rand) *model {
 	m := &model{
 		T: t, now: start, world: drawWorld(r), shelf: &shelf{rows: map[string]store.Authorization{}}, revoked: map[string]bool{},
-		devices: map[signal.ID]*store.Device{}, tokens: map[signal.ID]int{}, conns: map[ConnID]*party{}, parties: map[signal.ID]*party{},
-		grants: map[grantKey]grantHeld{}, answered: map[ConnID]map[string]bool{}, know: map[keyPair]bool{},
+		devices: map[signal.ID]*store.Device{}, tokens: map[string]int{}, conns: map[ConnID]*party{}, parties: map[signal.ID]*party{},
+		relays: map[signal.ID]*party{}, grants: map[grantKey]grantHeld{}, know: map[keyPair]bool{}, pushed: map[signal.ID]bool{},
 	}
 	m.file = m.parse()
 	m.kept = m.file
-	m.boot()
+	m.boot(r)
 	return m
 }
 
@@ -91,13 +115,48 @@ func (m *model) parse() *config.File {
 	return f
 }
 
-func (m *model) boot() {
-	var rows []store.Device
-	for _, id := range sortedKeys(m.devices) {
-		rows = append(rows, *m.devices[id])
+// actor is the n-th actor as a directory knows it now.
+func (m *model) actor(n int) config.Actor {
+	if n != worldPerson {
+		return config.Actor{ServiceAccount: testID(idActor, n)}
 	}
+	var groups []string
+	for i := range m.world.groups {
+		if m.world.groups[i][worldPerson] {
+			groups = append(groups, fmt.Sprintf("g%d", i))
+		}
+	}
+	idp := testID(idProvider, 0)
+	return config.Actor{Provider: idp, Claims: map[string]map[string][]string{idp: {"groups": groups}}}
+}
+
+// state is what a portal finds when it starts.
+func (m *model) state() State {
+	s := State{File: m.kept, Actors: map[string]config.Actor{}, Providers: map[string]string{}}
+	for i := range worldActors {
+		if i != worldPerson || !m.disabled {
+			s.Actors[testID(idActor, i)] = m.actor(i)
+		}
+	}
+	for _, id := range sortedIDs(m.devices) {
+		s.Devices = append(s.Devices, *m.devices[id])
+	}
+	for _, row := range m.shelf.rows {
+		s.Authorizations = append(s.Authorizations, row)
+		if actorOf(uuid(row.Client)) == worldPerson {
+			s.Providers[row.Token] = testID(idProvider, 0)
+		}
+	}
+	return s
+}
+
+// boot starts a portal. What it may tell piece by piece is sometimes next to nothing.
+func (m *model) boot(r *rand.Rand) {
 	m.boots++
-	m.p = New(Settings{Secret: key(7), Seed: key(m.boots), FlowLogs: signal.FlowLogs{APIURL: "https://localhost/"}}, worldState(m.kept, rows, m.shelf.rows), m.now)
+	m.p = New(Settings{Secret: key(7), Seed: key(m.boots), FlowLogs: signal.FlowLogs{APIURL: "https://localhost/"}}, m.state(), m.now)
+	if r.IntN(2) == 0 {
+		m.p.bounds = bounds{rejects: r.IntN(3), pieces: r.IntN(800), returning: r.IntN(3), updates: r.IntN(1000)}
+	}
 	m.running = m.kept
 	m.follow()
 	if m.running != m.file {
@@ -113,6 +172,7 @@ func (m *model) drain() {
 	m.checkGrants()
 	m.checkViews()
 	m.checkRequests()
+	m.checkPresence()
 }
 
 func (m *model) follow() {
@@ -149,28 +209,42 @@ func (m *model) deliver(d Delivery) {
 		if m.parties[x.id] == x {
 			delete(m.parties, x.id)
 		}
+		if m.relays[x.id] == x {
+			delete(m.relays, x.id)
+			m.relaysAt = m.now
+		}
 	}
 }
 
 // message is a device taking a message.
 func (m *model) message(x *party, msg signal.Message) {
-	switch msg.(type) {
-	case signal.GatewayInit, signal.ClientInit, signal.RelayInit, signal.Disconnect:
-	default:
-		if !x.began {
-			m.Fatalf("%s before init", msg.Event())
-		}
-	}
 	switch msg := msg.(type) {
 	case signal.GatewayInit:
 		x.began = true
 		m.retain(x.id, msg.Authorizations)
+		m.useRelays(x, nil, msg.Relays)
+		return
 	case signal.ClientInit:
 		x.began, x.view = true, map[signal.ID]bool{}
 		for _, r := range msg.Resources {
 			x.view[r.ID] = true
 		}
 		m.retain(x.id, msg.Authorizations)
+		m.useRelays(x, nil, msg.Relays)
+		return
+	case signal.RelayInit:
+		x.began = true
+		return
+	case signal.Disconnect:
+		return
+	}
+	if !x.began {
+		m.Fatalf("%s before init", msg.Event())
+	}
+	switch msg := msg.(type) {
+	case signal.RelaysPresence:
+		x.presences++
+		m.useRelays(x, msg.DisconnectedIDs, msg.Connected)
 	case signal.ResourceChanged:
 		x.view[msg.ID], x.changed = true, true
 	case signal.ResourceDeleted:
@@ -178,10 +252,22 @@ func (m *model) message(x *party, msg signal.Message) {
 			m.Fatalf("resource %v is deleted but unknown, or after an addition", msg.ID)
 		}
 		delete(x.view, msg.ID)
-	case signal.CreateAuthorization:
-		m.create(x, msg)
 	case signal.RejectAccess:
 		delete(m.grants, grantKey{x.id, msg.ClientID, msg.ResourceID})
+	case signal.ResourceUpdated:
+		m.refilter(x, msg.ID, msg.Filters)
+	case signal.FiltersUpdated:
+		m.refilter(x, msg.ID, msg.Filters)
+	default:
+		m.introduction(x, msg)
+	}
+}
+
+// introduction is a device taking a message about another device.
+func (m *model) introduction(x *party, msg signal.Message) {
+	switch msg := msg.(type) {
+	case signal.CreateAuthorization:
+		m.create(x, msg)
 	case signal.AuthorizationCreated:
 		m.created(x, msg)
 	case signal.AuthorizationFailed:
@@ -189,7 +275,10 @@ func (m *model) message(x *party, msg signal.Message) {
 	case signal.DeviceAccessAuthorized:
 		m.introduced(x, msg)
 	case signal.DeviceAccessDenied:
-		m.answer(x, openRequest{msg.ResourceID, true})
+		if msg.ResourceID != x.wanted {
+			m.Fatalf("answer about %v, %v was asked for", msg.ResourceID, x.wanted)
+		}
+		m.answer(x, openRequest{pool: true})
 	case signal.CandidatesFromClient:
 		m.mustKnow(x, msg.ClientID)
 	case signal.CandidatesFromGateway:
@@ -215,8 +304,30 @@ func (m *model) retain(holder signal.ID, listed []signal.Authorization) {
 			delete(m.grants, k)
 			continue
 		}
-		m.grants[k] = grantHeld{at, g.token}
+		g.expires = at
+		m.grants[k] = g
 	}
+}
+
+func (m *model) refilter(x *party, resource signal.ID, filters []signal.Filter) {
+	for k, g := range m.grants {
+		if k.holder == x.id && k.resource == resource {
+			g.filters = fmt.Sprint(filters)
+			m.grants[k] = g
+		}
+	}
+}
+
+// grant is what a holder does when it is told to grant something. It would not change the address
+// of what it grants already.
+func (m *model) grant(k grantKey, g grantHeld) {
+	if old, held := m.grants[k]; held && old.address != g.address && m.now.Before(old.expires) {
+		m.Fatalf("%v is to grant %v at %s while it grants it at %s", k.holder, k.resource, g.address, old.address)
+	}
+	if c := m.parties[k.client]; g.expires.After(c.connect.TokenExpires) {
+		m.Fatalf("a grant outlives the token of %v", k.client)
+	}
+	m.grants[k] = g
 }
 
 func (m *model) create(x *party, msg signal.CreateAuthorization) {
@@ -229,7 +340,7 @@ func (m *model) create(x *party, msg signal.CreateAuthorization) {
 		m.Fatal("authorization for a client that is not there, or has another key")
 	}
 	unix, _ := msg.ExpiresAt.Unix()
-	m.grants[grantKey{x.id, c.id, msg.Resource.ID}] = grantHeld{time.Unix(unix, 0), c.token}
+	m.grant(grantKey{x.id, c.id, msg.Resource.ID}, grantHeld{time.Unix(unix, 0), c.token, msg.Resource.Address, fmt.Sprint(msg.Resource.Filters)})
 	m.know[keyPair{x.id, c.id, x.key, c.key}] = true
 	x.asked = append(x.asked, msg.Ref)
 }
@@ -242,10 +353,11 @@ func (m *model) created(x *party, msg signal.AuthorizationCreated) {
 	if !m.allowed(x.id, msg.ResourceID) {
 		m.Fatalf("client %v is told of an authorization for %v, which policy denies", x.id, msg.ResourceID)
 	}
-	if _, ok := m.grants[grantKey{g.id, x.id, msg.ResourceID}]; !ok {
+	if held, ok := m.grants[grantKey{g.id, x.id, msg.ResourceID}]; !ok || !m.now.Before(held.expires) {
 		m.Fatal("client is sent to a gateway without a grant")
 	}
 	m.know[keyPair{x.id, g.id, x.key, g.key}] = true
+	m.authorizations++
 	m.answer(x, openRequest{msg.ResourceID, false})
 }
 
@@ -254,17 +366,24 @@ func (m *model) introduced(x *party, msg signal.DeviceAccessAuthorized) {
 	if other == nil || other.key != msg.ClientPublicKey {
 		m.Fatal("client is sent to one that is not there")
 	}
-	m.know[keyPair{x.id, other.id, x.key, other.key}] = true
 	if msg.Role == signal.Controlled {
 		unix, _ := msg.ExpiresAt.Unix()
-		m.grants[grantKey{x.id, other.id, msg.Resource.ID}] = grantHeld{time.Unix(unix, 0), other.token}
+		m.grant(grantKey{x.id, other.id, msg.Resource.ID}, grantHeld{expires: time.Unix(unix, 0), token: other.token, filters: fmt.Sprint(msg.Resource.Filters)})
+		m.know[keyPair{x.id, other.id, x.key, other.key}] = true
+		x.pushes = append(x.pushes, msg.Push)
+		x.lastPush[other.id] = msg.Push
 		return
 	}
-	pool := uuid(testID(idResource, worldResources-1))
-	if !m.know[keyPair{other.id, x.id, other.key, x.key}] || !m.allowed(x.id, pool) {
-		m.Fatal("initiator is told before the target, or against the policy")
+	if push := other.lastPush[x.id]; push.IsZero() || !m.pushed[push] {
+		m.Fatal("initiator is told before its target's message has gone out")
 	}
-	m.answer(x, openRequest{pool, true})
+	held, ok := m.grants[grantKey{other.id, x.id, x.wanted}]
+	if !m.allowed(x.id, x.wanted) || !m.isMember(x.wanted, other.id) || !ok || !m.now.Before(held.expires) {
+		m.Fatal("initiator is told against the policy, or of a target without a grant")
+	}
+	m.know[keyPair{x.id, other.id, x.key, other.key}] = true
+	m.introductions++
+	m.answer(x, openRequest{pool: true})
 }
 
 func (m *model) answer(x *party, r openRequest) {
@@ -272,79 +391,4 @@ func (m *model) answer(x *party, r openRequest) {
 		m.Fatalf("answer about %v without a request", r.resource)
 	}
 	delete(x.requests, r)
-}
-
-func (m *model) mustKnow(x *party, other signal.ID) {
-	o := m.parties[other]
-	if o == nil || !m.know[keyPair{x.id, o.id, x.key, o.key}] {
-		m.Fatalf("candidates of %v reach %v, which does not know it", other, x.id)
-	}
-}
-
-// allowed asks the world, with what is known about the client.
-func (m *model) allowed(client, resource signal.ID) bool {
-	x, verified := m.parties[client], m.devices[client].Verified
-	return m.world.allows(number(client)%worldActors, number(resource), x != nil && x.office, x != nil, verified, m.now)
-}
-
-// checkGrants: no connected holder has a grant that policy denies, or whose token is revoked.
-func (m *model) checkGrants() {
-	for k, g := range m.grants {
-		if x := m.parties[k.holder]; x == nil || !x.began || !m.now.Before(g.expires) {
-			continue
-		}
-		if !m.allowed(k.client, k.resource) || m.revoked[g.token] {
-			m.Fatalf("%v still grants %v the resource %v", k.holder, k.client, k.resource)
-		}
-	}
-}
-
-// checkViews: every client sees what it may use. Times are looked at once a minute.
-func (m *model) checkViews() {
-	for _, x := range m.parties {
-		if x.role != signal.RoleClient || !x.began {
-			continue
-		}
-		for i := range worldResources {
-			r := uuid(testID(idResource, i))
-			timed := slices.ContainsFunc(m.world.policies[:], func(p worldPolicy) bool { return p.resource == i && p.condition == atDaytime })
-			if want := m.allowed(x.id, r); want != x.view[r] && !timed {
-				m.Fatalf("client %v sees resource %d: %v, should be %v", x.id, i, x.view[r], want)
-			}
-		}
-	}
-}
-
-func (m *model) checkRequests() {
-	for _, x := range m.conns {
-		for r, at := range x.requests {
-			if m.now.Sub(at) > requestTimeout {
-				m.Fatalf("request for %v is unanswered after %v", r.resource, m.now.Sub(at))
-			}
-		}
-	}
-}
-
-// checkStore: with nothing under way, the store has what the portal has, and policy allows.
-func (m *model) checkStore() {
-	var have, want []string
-	for id, r := range m.shelf.rows {
-		if !m.now.Before(r.Expires) {
-			continue
-		}
-		have = append(have, id)
-		if !m.allowed(uuid(r.Client), uuid(r.Resource)) || m.revoked[r.Token] {
-			m.Fatalf("store keeps an authorization of %s for %s", r.Client, r.Resource)
-		}
-	}
-	for id, a := range m.p.grants.byID {
-		if !a.storing {
-			want = append(want, id.String())
-		}
-	}
-	slices.Sort(have)
-	slices.Sort(want)
-	if !slices.Equal(have, want) {
-		m.Fatalf("store has %v, portal %v", have, want)
-	}
 }

@@ -107,11 +107,13 @@ type Stats struct {
 	// one or with its channel.
 	Requests, Authorized uint64
 	Refused              map[signal.Reason]uint64
-	// TimedOut are refused because a gateway or the store did not answer.
+	// TimedOut are refused because a gateway or the store did not answer, or what a client was to be
+	// told did not go out.
 	TimedOut uint64
 	// Revoked counts authorizations taken away before their end, Expired those that ended.
 	Revoked, Expired uint64
-	// CandidatesDropped had no pair to go to, or found its bound reached.
+	// CandidatesDropped had no pair to go to, or were more than one device may have passed on to
+	// another.
 	CandidatesDropped uint64
 	// WritesFailed counts what the store could not do; revocations are repeated.
 	WritesFailed uint64

@@ -30,7 +30,8 @@ func (p *Portal) selectDevice(c *client, r *resource, target netip.Addr) (signal
 	return d.id, ""
 }
 
-// introduce tells two clients of each other, the one that is connected to first.
+// introduce tells a client that another may connect to it. The other one is told when that has gone
+// out: it starts at once, and the target would not know whom it hears.
 func (p *Portal) introduce(q *pending, r *resource, now time.Time) {
 	a, c := q.auth, q.client
 	target := p.clients[a.gateway]
@@ -44,23 +45,54 @@ func (p *Portal) introduce(q *pending, r *resource, now time.Time) {
 		return
 	}
 	ofClient, ofTarget := signal.DeriveICE(c.self(), target.self())
-	iceless := p.iceless(&c.member, &target.member)
+	q.sentTo, q.iceless = target.conn, p.iceless(&c.member, &target.member)
+	p.grants.pair(c.id, target.id).gatewayKnows = keys{c.Device.PublicKey, target.Device.PublicKey}
 	p.send(target.conn, signal.DeviceAccessAuthorized{
 		ClientID: c.id, ClientName: c.device.name, ClientPublicKey: c.Device.PublicKey,
 		ClientIPv4: signal.Addr4{Addr: c.device.ipv4}, ClientIPv6: signal.Addr6{Addr: c.device.ipv6}, PresharedKey: psk,
-		LocalICE: ofTarget, RemoteICE: ofClient, Role: signal.Controlled, UseICEless: iceless, ExpiresAt: a.expiresAt(),
-		Resource: r.asPool(), Subject: c.subject(), IngestToken: p.ingestToken(c, a, r, signal.Responder, now),
+		LocalICE: ofTarget, RemoteICE: ofClient, Role: signal.Controlled, UseICEless: q.iceless, ExpiresAt: a.expiresAt(),
+		Resource: r.asPool(), Subject: c.subject(), IngestToken: p.ingestToken(c, a, r, signal.Responder, now), Push: a.id,
 	})
+}
+
+// pushed takes that the target of an introduction has been told. Only a request that still waits for
+// it gets to know.
+func (p *Portal) pushed(target *client, m signal.Pushed, now time.Time) {
+	a := p.grants.byID[m.ID]
+	if a == nil || a.pending == nil || a.gateway != target.id || a.pending.sentTo != target.conn {
+		p.stats.LateAnswers++
+		return
+	}
+	if !now.Before(a.expires) {
+		p.retry(a)
+		return
+	}
+	p.introduced(a.pending, target, now)
+}
+
+// introduced tells the client that has asked, and passes on what its target has said meanwhile.
+func (p *Portal) introduced(q *pending, target *client, now time.Time) {
+	a, c := q.auth, q.client
+	r := c.account.resources[a.resource]
+	psk, err := signal.DerivePeerPSK(c.self(), target.self(), c.base, target.base)
+	if r == nil || err != nil {
+		p.refuse(q, signal.Offline, nil)
+		return
+	}
+	ofClient, ofTarget := signal.DeriveICE(c.self(), target.self())
 	p.send(c.conn, signal.DeviceAccessAuthorized{
 		ClientID: target.id, ClientName: target.device.name, ClientPublicKey: target.Device.PublicKey,
 		ClientIPv4: signal.Addr4{Addr: target.device.ipv4}, ClientIPv6: signal.Addr6{Addr: target.device.ipv6}, PresharedKey: psk,
-		LocalICE: ofClient, RemoteICE: ofTarget, Role: signal.Controlling, UseICEless: iceless,
+		LocalICE: ofClient, RemoteICE: ofTarget, Role: signal.Controlling, UseICEless: q.iceless,
 		IngestToken: p.ingestToken(c, a, r, signal.Initiator, now),
 	})
-	k := keys{c.Device.PublicKey, target.Device.PublicKey}
-	n := p.grants.pair(c.id, target.id)
-	n.gatewayKnows, n.clientKnows = k, k
 	p.stats.Authorized++
+	n := p.grants.pair(c.id, target.id)
+	n.clientKnows = keys{c.Device.PublicKey, target.Device.PublicKey}
+	if len(n.held) > 0 {
+		p.send(c.conn, signal.CandidatesFromPeer{ClientID: target.id, Candidates: n.held})
+		n.held = nil
+	}
 	p.close(q)
 }
 
@@ -124,11 +156,9 @@ func (p *Portal) showPools(a *account, device signal.ID) {
 			}
 		}
 	}
-	for _, n := range inOrder(p.grants.byGateway[device]) {
-		for _, of := range inOrder(n.current) {
-			if !p.holds(of) {
-				p.revoke(of)
-			}
+	for _, of := range p.grants.atGateway(device) {
+		if !p.holds(of) {
+			p.revoke(of)
 		}
 	}
 }

@@ -1,9 +1,11 @@
 package portal
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/firelane/firelane/portal/store"
 	"github.com/firelane/firelane/protocol/signal"
@@ -79,6 +81,110 @@ func TestDeviceAccess(t *testing.T) {
 	l.take(clientConn)
 	l.message(clientConn, signal.InvalidToPeer{ClientID: uuid(client2)})
 	l.expect(clientConn, `{"event":"client_ice_candidate_error","payload":{"client_id":"`+client2+`","reason":"offline"},"ref":null,"topic":"client"}`)
+}
+
+// The client that asks is told when its target's message has gone out, and not before.
+func TestDeviceAccessWaitsForThePush(t *testing.T) {
+	l := newLab(t, pooled)
+	l.mute = true
+	l.connect(clientConn, clientConnect(clientRow()))
+	l.connect(secondConn, clientConnect(secondRow()))
+	ask := func() {
+		t.Helper()
+		clear(l.seen)
+		l.pushes = nil
+		l.text(clientConn, deviceText(pool1+`","ipv4":"100.64.12.10"`))
+		l.expect(secondConn, `{"event":"client_device_access_authorized",…"ice_role":"controlled"…`)
+		l.expect(clientConn)
+	}
+	denied := `{"event":"client_device_access_denied","payload":{"client_id":"` + client2 + `","ipv4":"100.64.12.10","resource_id":"` + pool1 + `","reason":"offline"},"ref":null,"topic":"client"}`
+
+	ask()
+	l.message(secondConn, signal.CandidatesToPeer{ClientID: uuid(client1), Candidates: signal.Candidates{"candidate:1 1 udp 1 a", "candidate:1 1 udp 1 b"}})
+	l.message(secondConn, signal.InvalidToPeer{ClientID: uuid(client1), Candidates: signal.Candidates{"candidate:1 1 udp 1 b"}})
+	l.expect(clientConn)
+	l.expect(secondConn)
+	l.push()
+	l.expect(clientConn, `{"event":"client_device_access_authorized",…"ice_role":"controlling"…`,
+		`{"event":"client_ice_candidates","payload":{"client_id":"`+client2+`","candidates":["candidate:1 1 udp 1 a"]},"ref":null,"topic":"client"}`)
+
+	ask()
+	l.advance(requestTimeout)
+	l.expect(clientConn, denied)
+	l.push() // too late
+	l.expect(clientConn)
+
+	ask()
+	l.disconnect(secondConn)
+	l.push()
+	l.expect(clientConn, denied)
+
+	l.connect(secondConn, clientConnect(secondRow()))
+	ask()
+	l.connect(secondConn+1, clientConnect(secondRow())) // takes the place of the other
+	l.expect(clientConn)
+	l.push()
+	l.expect(clientConn, `{"event":"client_device_access_authorized",…"ice_role":"controlling"…`)
+	if s := l.p.Stats(); s.LateAnswers != 1 || s.TimedOut != 1 || s.Authorized != 2 {
+		t.Errorf("stats %+v", s)
+	}
+	l.connect(secondConn, clientConnect(secondRow()))
+	ask()
+	l.connect(secondConn, clientConnect(secondRow())) // joins again on its channel: what it was told before is forgotten
+	l.message(secondConn, signal.Pushed{ID: l.pushes[0].id})
+	l.expect(clientConn)
+	l.message(secondConn, signal.Pushed{ID: l.pushes[1].id})
+	l.expect(clientConn, `{"event":"client_device_access_authorized",…"ice_role":"controlling"…`)
+	ask()
+	if l.message(clientConn, signal.Pushed{ID: l.pushes[0].id}); len(l.take(clientConn)) > 0 { // of another channel
+		t.Error("anybody may say that a message has gone out")
+	}
+}
+
+// A client may not have more passed on to another than an agent ever has.
+func TestCandidatesAreBounded(t *testing.T) {
+	l := newLab(t, pooled)
+	l.connect(gatewayConn, gatewayConnect(gatewayRow()))
+	l.connect(clientConn, clientConnect(clientRow()))
+	l.connect(secondConn, clientConnect(secondRow()))
+	clear(l.seen)
+	l.text(clientConn, requestText(resource1))
+	l.message(gatewayConn, signal.AuthorizationApplied{Ref: ref(t, l.take(gatewayConn))})
+	l.text(clientConn, deviceText(pool1+`","ipv4":"100.64.12.10"`))
+	dozen := make(signal.Candidates, 12)
+	for i := range dozen {
+		dozen[i] = signal.Candidate(fmt.Sprintf("candidate:%d 1 udp 1 a", i))
+	}
+	for _, c := range []struct {
+		from, to ConnID
+		m        signal.Message
+	}{
+		{clientConn, gatewayConn, signal.CandidatesToGateway{GatewayID: uuid(gateway1), Candidates: dozen}},
+		{gatewayConn, clientConn, signal.BroadcastCandidates{ClientIDs: signal.List[signal.ID]{uuid(client1)}, Candidates: dozen}},
+		{clientConn, secondConn, signal.CandidatesToPeer{ClientID: uuid(client2), Candidates: dozen}},
+		{secondConn, clientConn, signal.InvalidToPeer{ClientID: uuid(client1), Candidates: dozen}},
+	} {
+		clear(l.seen)
+		before := l.p.Stats().CandidatesDropped
+		for range 100 {
+			l.message(c.from, c.m)
+		}
+		passed := len(l.take(c.to))
+		if want := candidateBurst / len(dozen); passed != want {
+			t.Errorf("%T: %d of 100 are passed on, want %d", c.m, passed, want)
+		}
+		if got, want := l.p.Stats().CandidatesDropped-before, uint64((100-passed)*len(dozen)); got != want {
+			t.Errorf("%T: %d candidates are counted as dropped, want %d", c.m, got, want)
+		}
+		if got := l.take(c.from); len(got) > 0 {
+			t.Errorf("%T: who sends too much is told %v", c.m, got)
+		}
+		l.advance(time.Second)
+		l.message(c.from, c.m)
+		if len(l.take(c.to)) != 1 {
+			t.Errorf("%T: nothing is passed on a second later", c.m)
+		}
+	}
 }
 
 func TestDeviceAccessIsDenied(t *testing.T) {

@@ -46,8 +46,11 @@ type Portal struct {
 	rng      *rand.Rand
 	now      time.Time
 	out      Output
-	timers   timers
-	stats    Stats
+	bounds   bounds
+	// condensed is how many deliveries of out condense has seen.
+	condensed int
+	timers    timers
+	stats     Stats
 
 	file      *config.File
 	places    map[string]Location // of relays, by name
@@ -71,7 +74,7 @@ type Portal struct {
 // revoked at once.
 func New(settings Settings, s State, now time.Time) *Portal {
 	p := &Portal{
-		settings: settings, rng: rand.New(rand.NewChaCha8(settings.Seed)), now: now,
+		settings: settings, bounds: usualBounds, rng: rand.New(rand.NewChaCha8(settings.Seed)), now: now,
 		accounts: map[string]*account{}, directory: newDirectory(), actors: map[string]config.Actor{},
 		conns: map[ConnID]any{}, clients: map[signal.ID]*client{}, gateways: map[signal.ID]*gateway{},
 		relays: newRelays(), revoked: newRevokedTokens(), grants: newGrants(), writes: newWrites(),
@@ -118,6 +121,7 @@ func (p *Portal) NextTimeout() (at time.Time, why string, ok bool) {
 func (p *Portal) Drain(out *Output) {
 	out.Deliveries, p.out.Deliveries = p.out.Deliveries, nil
 	out.Writes, p.out.Writes = p.out.Writes, nil
+	p.condensed = 0
 }
 
 // Stats returns the counters.
@@ -132,8 +136,8 @@ func (p *Portal) Stats() Stats {
 	return s
 }
 
-// settle ends every input: it decides again about requests whose authorization was taken away, and
-// hands out writes.
+// settle ends every input: it decides again about requests whose authorization was taken away, makes
+// one message of what would be too many, and hands out writes.
 func (p *Portal) settle(now time.Time) {
 	for len(p.again) > 0 {
 		q := p.again[0]
@@ -143,6 +147,7 @@ func (p *Portal) settle(now time.Time) {
 		}
 	}
 	p.again = nil
+	p.condense()
 	p.release()
 }
 

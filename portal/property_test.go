@@ -17,22 +17,28 @@ import (
 
 func (m *model) connectClient(r *rand.Rand) {
 	n := r.IntN(worldClients)
-	row := m.device(worldClient(n), r.IntN(6) == 0)
+	if n%worldActors == worldPerson && m.disabled {
+		return // nobody gives this person a token
+	}
+	row := m.device(m.client(n), r.IntN(6) == 0)
 	c := clientConnect(row)
 	office := r.IntN(2) == 0
 	if !office {
 		c.Remote = netip.MustParseAddr("203.0.113.9")
 	}
-	c.TokenID = fmt.Sprintf("token-%d-%d", n, m.tokens[uuid(row.ID)])
-	c.TokenExpires = m.now.Add(time.Duration(oneOf(r, []int{5, 600, 3 * 3600})) * time.Second)
-	m.join(c, &party{role: signal.RoleClient, office: office, token: c.TokenID})
+	c.Actor = m.actor(n % worldActors)
+	c.TokenID = m.token("client", n)
+	c.TokenExpires = m.now.Add(time.Duration(oneOf(r, []int{5, 600, 3 * 3600, 8 * 3600})) * time.Second)
+	m.join(c, &party{role: signal.RoleClient, office: office})
 }
 
 func (m *model) connectGateway(r *rand.Rand) {
-	row := m.device(worldGateway(r.IntN(worldGateways)), r.IntN(4) == 0)
+	n := r.IntN(worldGateways)
+	row := m.device(worldGateway(n), r.IntN(4) == 0)
 	c := gatewayConnect(row)
 	c.Agent.Version = oneOf(r, []string{"1.6.1", "1.6.1", "1.6.1", "1.6.1", "1.5.0", "1.9.0", "x"})
-	if m.parties[uuid(row.ID)] == nil && r.IntN(4) == 0 {
+	c.TokenID = m.token("gateway", n)
+	if m.parties[uuid(row.ID)] == nil && r.IntN(4) == 0 { // the process is another one
 		for k := range m.grants {
 			if k.holder == uuid(row.ID) {
 				delete(m.grants, k)
@@ -40,6 +46,13 @@ func (m *model) connectGateway(r *rand.Rand) {
 		}
 	}
 	m.join(c, &party{role: signal.RoleGateway})
+}
+
+// client is the row with which the n-th client connects for the first time.
+func (m *model) client(n int) store.Device {
+	d := worldClient(n)
+	d.ID = testID(idClient, n+worldGenerations*m.clients[n])
+	return d
 }
 
 // device is the row with which a device connects.
@@ -54,19 +67,42 @@ func (m *model) device(fresh store.Device, newKey bool) store.Device {
 	return *m.devices[id]
 }
 
+// token is the one that somebody has now.
+func (m *model) token(kind string, n int) string {
+	who := fmt.Sprintf("%s-%d", kind, n)
+	return fmt.Sprintf("%s-%d", who, m.tokens[who])
+}
+
 func (m *model) join(c Connect, x *party) {
 	m.next++
-	x.conn, x.id, x.key, x.requests = m.next, uuid(c.Device.ID), c.Device.PublicKey, map[openRequest]time.Time{}
-	m.conns[x.conn] = x
-	// From now on the portal may only speak of the new channel.
-	m.parties[x.id] = x
-	m.p.HandleConnect(x.conn, c, m.now)
+	x.conn = m.next
+	x.connect, x.token = c, c.TokenID
+	x.id, x.key = uuid(c.Device.ID), c.Device.PublicKey
+	x.requests, x.lastPush = map[openRequest]time.Time{}, map[signal.ID]signal.ID{}
+	m.enter(x)
+}
+
+// enter tells the portal of a channel that has joined. From now on it may only speak of this one.
+func (m *model) enter(x *party) {
+	m.conns[x.conn], m.parties[x.id] = x, x
+	m.p.HandleConnect(x.conn, x.connect, m.now)
 	m.drain()
+}
+
+// rejoin is a device that joins again on its channel, as it was when it was let in.
+func (m *model) rejoin(r *rand.Rand) {
+	if old := m.pick(r, oneOf(r, []signal.Role{signal.RoleClient, signal.RoleGateway})); old != nil {
+		x := &party{
+			conn: old.conn, connect: old.connect, role: old.role, id: old.id, key: old.key, office: old.office, token: old.token,
+			requests: map[openRequest]time.Time{}, lastPush: map[signal.ID]signal.ID{}, pushes: old.pushes,
+		}
+		m.enter(x)
+	}
 }
 
 func (m *model) pick(r *rand.Rand, role signal.Role) *party {
 	var all []*party
-	for _, id := range sortedKeys(m.parties) {
+	for _, id := range sortedIDs(m.parties) {
 		if m.parties[id].role == role {
 			all = append(all, m.parties[id])
 		}
@@ -94,20 +130,36 @@ func (m *model) request(r *rand.Rand) {
 		return
 	}
 	n := r.IntN(worldResources)
-	if view := sortedKeys(x.view); len(view) > 0 && r.IntN(5) > 0 {
+	if view := sortedIDs(x.view); len(view) > 0 && r.IntN(5) > 0 {
 		n = number(oneOf(r, view))
 	}
 	msg := signal.RequestAuthorization{ResourceID: uuid(testID(idResource, n))}
-	pool := n == worldResources-1
-	if pool {
-		msg.IPv4 = signal.Addr4{Addr: worldClient(r.IntN(worldClients)).IPv4}
-		if _, open := x.requests[openRequest{msg.ResourceID, true}]; open {
-			return // the model follows one request for the pool at a time
+	open := openRequest{resource: msg.ResourceID}
+	if n >= worldStatic {
+		open = openRequest{pool: true}
+		if _, asked := x.requests[open]; asked {
+			return
 		}
+		x.wanted = msg.ResourceID
+		msg.IPv4 = signal.Addr4{Addr: worldClient(m.target(r, x, msg.ResourceID)).IPv4}
 	}
-	x.requests[openRequest{msg.ResourceID, pool}] = m.now
+	x.requests[open] = m.now
 	m.p.HandleMessage(x.conn, msg, m.now)
 	m.drain()
+}
+
+// target picks whom to connect to in a device pool: mostly one that is there.
+func (m *model) target(r *rand.Rand, x *party, pool signal.ID) int {
+	var there []int
+	for _, id := range sortedIDs(m.parties) {
+		if id != x.id && m.parties[id].role == signal.RoleClient && m.isMember(pool, id) {
+			there = append(there, clientOf(id))
+		}
+	}
+	if len(there) == 0 || r.IntN(5) == 0 {
+		return r.IntN(worldClients)
+	}
+	return oneOf(r, there)
 }
 
 func (m *model) gatewayAnswers(r *rand.Rand) {
@@ -127,24 +179,39 @@ func (m *model) gatewayAnswers(r *rand.Rand) {
 	m.drain()
 }
 
+// pushesGoOut says that a message to a client has gone out.
+func (m *model) pushesGoOut(r *rand.Rand) {
+	if x := m.pick(r, signal.RoleClient); x != nil && len(x.pushes) > 0 {
+		m.pushGoesOut(x)
+	}
+}
+
+func (m *model) pushGoesOut(x *party) {
+	id := x.pushes[0]
+	x.pushes = x.pushes[1:]
+	m.pushed[id] = true
+	m.p.HandleMessage(x.conn, signal.Pushed{ID: id}, m.now)
+	m.drain()
+}
+
 func (m *model) candidates(r *rand.Rand) {
 	list := signal.Candidates{signal.Candidate(fmt.Sprintf("candidate:%d 1 udp 7 x", r.IntN(10)))}
-	client := uuid(testID(idClient, r.IntN(worldClients)))
+	n := r.IntN(worldClients)
+	client := uuid(m.client(n).ID)
 	gateway := uuid(testID(idGateway, r.IntN(worldGateways)))
 	x := m.pick(r, oneOf(r, []signal.Role{signal.RoleClient, signal.RoleGateway}))
 	if x == nil {
 		return
 	}
-	var msg signal.Message
-	switch {
-	case x.role == signal.RoleGateway && r.IntN(2) == 0:
-		msg = signal.BroadcastInvalid{ClientIDs: signal.List[signal.ID]{client}, Candidates: list}
-	case x.role == signal.RoleGateway:
-		msg = signal.BroadcastCandidates{ClientIDs: signal.List[signal.ID]{client}, Candidates: list}
-	case r.IntN(2) == 0:
-		msg = signal.CandidatesToPeer{ClientID: client, Candidates: list}
-	default:
-		msg = signal.CandidatesToGateway{GatewayID: gateway, Candidates: list}
+	msg := oneOf(r, []signal.Message{
+		signal.CandidatesToPeer{ClientID: client, Candidates: list}, signal.CandidatesToGateway{GatewayID: gateway, Candidates: list},
+		signal.InvalidToPeer{ClientID: client, Candidates: list}, signal.BroadcastToGateways{GatewayIDs: signal.List[signal.ID]{gateway}, Candidates: list},
+	})
+	if x.role == signal.RoleGateway {
+		msg = oneOf(r, []signal.Message{
+			signal.BroadcastInvalid{ClientIDs: signal.List[signal.ID]{client}, Candidates: list},
+			signal.BroadcastCandidates{ClientIDs: signal.List[signal.ID]{client}, Candidates: list},
+		})
 	}
 	m.p.HandleMessage(x.conn, msg, m.now)
 	m.drain()
@@ -163,101 +230,51 @@ func (m *model) store(r *rand.Rand) {
 }
 
 func (m *model) carryOut(r *rand.Rand, w Write) error {
-	if w.put != nil && m.revoked[w.put.Token] {
-		return store.ErrNotFound
-	}
 	switch r.IntN(10) {
 	case 0:
 		return store.ErrBusy
 	case 1:
 		if r.IntN(2) == 0 {
-			_ = w.Do(context.Background(), m.shelf) // nobody will know
+			_ = m.write(w) // nobody will know
 		}
 		return store.ErrUncertain
+	}
+	return m.write(w)
+}
+
+// write carries out a write. The store refuses what its foreign keys do not let in.
+func (m *model) write(w Write) error {
+	if a := w.put; a != nil && (m.revoked[a.Token] || m.devices[uuid(a.Client)] == nil || m.devices[uuid(a.Gateway)] == nil) {
+		return store.ErrNotFound
 	}
 	return w.Do(context.Background(), m.shelf)
 }
 
-func (m *model) editPolicy(r *rand.Rand) {
-	for n := 1 + r.IntN(3); n > 0; n-- {
-		m.world.edit(r)
-	}
-	m.file = m.parse()
-	m.running = m.file
-	m.p.HandleConfig(m.file, m.now)
-	m.drain()
-}
-
-func (m *model) revokeToken(r *rand.Rand) {
-	id := uuid(testID(idClient, r.IntN(worldClients)))
-	token := fmt.Sprintf("token-%d-%d", number(id), m.tokens[id])
-	m.tokens[id]++
-	m.revoked[token] = true
-	for row, a := range m.shelf.rows {
-		if a.Token == token {
-			delete(m.shelf.rows, row)
-		}
-	}
-	m.p.HandleTokenRevoked(token, m.now)
-	m.drain()
-}
-
-func (m *model) verify(r *rand.Rand) {
-	id := uuid(testID(idClient, r.IntN(worldClients)))
-	if m.devices[id] == nil {
-		return
-	}
-	m.devices[id].Verified = !m.devices[id].Verified
-	m.p.HandleDeviceChanged(*m.devices[id], m.now)
-	m.drain()
-}
-
-func (m *model) advance(r *rand.Rand) {
-	d := time.Duration(oneOf(r, []int{1, 1, 2, 5, 10, 61, 1200})) * time.Second
-	for end := m.now.Add(d); m.now.Before(end); {
-		m.now = m.now.Add(time.Second)
-		if at, _, ok := m.p.NextTimeout(); ok && !m.now.Before(at) {
-			m.p.HandleTimeout(m.now)
-		}
+// serve is a good moment: the store and the devices answer all they are asked.
+func (m *model) serve(*rand.Rand) {
+	for len(m.writes) > 0 {
+		w := m.writes[0]
+		m.writes = m.writes[1:]
+		m.p.HandleStored(w.ID, m.write(w), m.now)
 		m.drain()
 	}
-}
-
-// restart ends the portal in the middle of its writes: some are on the disk, some not.
-func (m *model) restart(r *rand.Rand) {
-	for _, w := range m.writes {
-		if r.IntN(2) == 0 && (w.put == nil || !m.revoked[w.put.Token]) {
-			_ = w.Do(context.Background(), m.shelf) // nobody waits for it
+	for _, id := range sortedIDs(m.parties) {
+		x := m.parties[id]
+		for _, ref := range x.asked {
+			m.p.HandleMessage(x.conn, signal.AuthorizationApplied{Ref: ref}, m.now)
+			m.drain()
 		}
-	}
-	m.writes = nil
-	clear(m.conns)
-	clear(m.parties)
-	m.restored()
-	m.boot()
-}
-
-// restored: what the portal finds in the store, it takes for known to both ends.
-func (m *model) restored() {
-	for _, a := range m.shelf.rows {
-		c, g := m.devices[uuid(a.Client)], m.devices[uuid(a.Gateway)]
-		m.know[keyPair{uuid(c.ID), uuid(g.ID), c.PublicKey, g.PublicKey}] = true
-		m.know[keyPair{uuid(g.ID), uuid(c.ID), g.PublicKey, c.PublicKey}] = true
+		x.asked = nil
+		for m.parties[id] == x && len(x.pushes) > 0 {
+			m.pushGoesOut(x)
+		}
 	}
 }
 
 // quiesce lets everything that is under way come to its end.
 func (m *model) quiesce() {
 	for i := 0; len(m.writes) > 0 || !m.p.Settled(); i++ {
-		for _, w := range m.writes {
-			err := error(store.ErrNotFound)
-			if w.put == nil || !m.revoked[w.put.Token] {
-				err = w.Do(context.Background(), m.shelf)
-			}
-			m.writes = m.writes[1:]
-			m.p.HandleStored(w.ID, err, m.now)
-			m.drain()
-		}
+		m.serve(nil)
 		m.now = m.now.Add(revokePause)
 		m.p.HandleTimeout(m.now)
 		m.drain()
@@ -272,36 +289,22 @@ func (m *model) quiesce() {
 
 // step is one thing that happens. Many are for authorizations to come about at all.
 func (m *model) step(r *rand.Rand) {
-	actions := []func(*rand.Rand){
-		m.connectClient, m.connectClient, m.connectGateway, m.disconnect, m.request, m.request, m.request, m.serve, m.serve,
-		m.gatewayAnswers, m.gatewayAnswers, m.store, m.store, m.candidates, m.candidates, m.editPolicy, m.revokeToken, m.verify, m.advance,
-	}
-	if r.IntN(40) == 0 {
+	if r.IntN(60) == 0 {
 		m.restart(r)
 		return
 	}
-	actions[r.IntN(len(actions))](r)
-}
-
-// serve is a good moment: the store and the gateways answer all they are asked.
-func (m *model) serve(r *rand.Rand) {
-	for len(m.writes) > 0 {
-		w := m.writes[0]
-		m.writes = m.writes[1:]
-		err := error(store.ErrNotFound)
-		if w.put == nil || !m.revoked[w.put.Token] {
-			err = w.Do(context.Background(), m.shelf)
-		}
-		m.p.HandleStored(w.ID, err, m.now)
-		m.drain()
+	often := []func(*rand.Rand){
+		m.connectClient, m.connectClient, m.connectGateway, m.request, m.request, m.request, m.request, m.request, m.serve, m.serve,
+		m.serve, m.gatewayAnswers, m.pushesGoOut, m.store, m.candidates, m.candidates, m.advance,
 	}
-	for _, id := range sortedKeys(m.parties) {
-		x := m.parties[id]
-		for _, ref := range x.asked {
-			m.p.HandleMessage(x.conn, signal.AuthorizationApplied{Ref: ref}, m.now)
-			m.drain()
-		}
-		x.asked = nil
+	seldom := []func(*rand.Rand){
+		m.disconnect, m.rejoin, m.editPolicy, m.revokeToken, m.verify, m.rename, m.deleteDevice, m.signIn, m.disablePerson,
+		m.connectRelay, m.connectRelay, m.disconnectRelay, m.lackRelays, m.jump,
+	}
+	if all := often; r.IntN(5) > 0 {
+		all[r.IntN(len(all))](r)
+	} else {
+		seldom[r.IntN(len(seldom))](r)
 	}
 }
 
@@ -310,12 +313,19 @@ func (m *model) serve(r *rand.Rand) {
 // denies, what is taken away is taken away within the same input, and every request is answered
 // within its limit.
 func TestPortalKeepsItsPromises(t *testing.T) {
-	rapid.Check(t, checkPromises)
+	runs, authorizations, introductions := 0, 0, 0
+	rapid.Check(t, func(t *rapid.T) {
+		m := checkPromises(t)
+		runs, authorizations, introductions = runs+1, authorizations+m.authorizations, introductions+m.introductions
+	})
+	if authorizations < runs || introductions < runs/4 {
+		t.Errorf("%d runs with %d authorizations and %d introductions prove little", runs, authorizations, introductions)
+	}
 }
 
 // checkPromises draws how it begins and how long it is. What happens is drawn uniformly, for rapid
 // prefers small numbers, and then next to nothing would ever be authorized.
-func checkPromises(t *rapid.T) {
+func checkPromises(t *rapid.T) *model {
 	r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "chance"), 1))
 	m := newModel(t, r)
 	for range 3 {
@@ -326,4 +336,5 @@ func checkPromises(t *rapid.T) {
 		m.step(r)
 	}
 	m.quiesce()
+	return m
 }

@@ -145,7 +145,7 @@ func (p *Portal) chooseRelays(m *member, others bool) []*relay {
 		if n == 0 && m.Location.Located {
 			n = nearer(m.Location, a.place, b.place)
 		}
-		return cmp.Or(n, cmp.Compare(a.luck, b.luck), compareIDs(a.id, b.id))
+		return cmp.Or(n, cmp.Compare(a.luck, b.luck), a.id.Compare(b.id))
 	})
 	var chosen []*relay
 	for _, c := range all[:min(relaysEach, len(all))] {

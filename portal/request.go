@@ -18,7 +18,8 @@ type pending struct {
 	deadline  *timer
 	// auth is what the request waits for; nil while it waits for an earlier write.
 	auth *authorization
-	// sentTo is the channel of the gateway that has been asked; zero before.
+	// sentTo is the channel of the gateway that has been asked, or of the client that is connected
+	// to; zero before.
 	sentTo ConnID
 	// iceless is what it was told.
 	iceless bool
@@ -219,23 +220,24 @@ func (p *Portal) forgetRequests(c *client) {
 	}
 }
 
-// gatewayLost has the requests decided anew that waited for a gateway.
-func (p *Portal) gatewayLost(g *gateway) {
+// holderLost has the requests decided anew that waited for a gateway, or for a client that others
+// connect to.
+func (p *Portal) holderLost(m *member) {
 	var again []*pending
-	for _, n := range p.grants.byGateway[g.id] {
+	for _, n := range p.grants.byGateway[m.id] {
 		n.held = nil
 		for _, a := range n.current {
-			if q := a.pending; q != nil && q.sentTo == g.conn {
+			if q := a.pending; q != nil && q.sentTo == m.conn {
 				q.auth, a.pending, q.sentTo = nil, nil, 0
 				again = append(again, q)
 			}
 		}
 	}
 	slices.SortFunc(again, func(a, b *pending) int {
-		if n := compareIDs(a.client.id, b.client.id); n != 0 {
+		if n := a.client.id.Compare(b.client.id); n != 0 {
 			return n
 		}
-		return compareIDs(a.resource, b.resource)
+		return a.resource.Compare(b.resource)
 	})
 	p.again = append(p.again, again...)
 }

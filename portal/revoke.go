@@ -56,36 +56,8 @@ func (p *Portal) revokeAll(fits func(*authorization) bool) {
 		}
 	}
 	slices.SortFunc(of, byID)
-	first := len(p.out.Deliveries)
 	for _, a := range of {
 		p.revoke(a)
-	}
-	p.condense(first)
-}
-
-// maxRejects is how many grants a gateway is told to end one by one. Beyond it, init says what is
-// left: it is shorter, and a queue of messages must not fill up because of one edit.
-const maxRejects = 64
-
-// condense gives gateways that are to end many grants an init in place of the messages, of those from
-// the delivery numbered first on.
-func (p *Portal) condense(first int) {
-	rejects := map[ConnID]int{}
-	for _, d := range p.out.Deliveries[first:] {
-		if _, ok := d.Message.(signal.RejectAccess); ok {
-			rejects[d.Conn]++
-		}
-	}
-	for _, g := range inOrder(p.gateways) {
-		if rejects[g.conn] <= maxRejects {
-			continue
-		}
-		rest := slices.DeleteFunc(p.out.Deliveries[first:], func(d Delivery) bool {
-			_, ok := d.Message.(signal.RejectAccess)
-			return ok && d.Conn == g.conn
-		})
-		p.out.Deliveries = p.out.Deliveries[:first+len(rest)]
-		p.initGateway(g)
 	}
 }
 

@@ -15,25 +15,39 @@ const reviewInterval = time.Minute
 func (p *Portal) initClient(c *client, now time.Time) {
 	all := c.resources(now)
 	c.visible = make(map[signal.ID]*signal.ClientResource, len(all))
-	list := make(signal.Resources, len(all))
-	for i, r := range all {
-		c.visible[r.id], list[i] = r.shown, *r.shown
+	for _, r := range all {
+		c.visible[r.id] = r.shown
 	}
-	p.send(c.conn, signal.ClientInit{
-		Interface: c.clientInterface(), Resources: list, Relays: p.giveRelays(&c.member, false),
-		Authorizations: p.grants.inForce(c.id), FlowLogs: p.settings.FlowLogs,
-	})
+	p.send(c.conn, p.clientInit(c))
 	p.reviewLater(c, now)
 }
 
-// initGateway tells a gateway everything; grants that are not listed end there.
-func (p *Portal) initGateway(g *gateway) {
-	p.send(g.conn, signal.GatewayInit{
+// clientInit is everything a client has been told, or is about to be. What it does not list, the
+// client lets go of: resources, and what others may do on it.
+func (p *Portal) clientInit(c *client) signal.ClientInit {
+	list := make(signal.Resources, 0, len(c.visible))
+	for _, r := range c.account.order {
+		if shown := c.visible[r.id]; shown != nil {
+			list = append(list, *shown)
+		}
+	}
+	return signal.ClientInit{
+		Interface: c.clientInterface(), Resources: list, Relays: p.giveRelays(&c.member, false),
+		Authorizations: p.grants.inForce(c.id), FlowLogs: p.settings.FlowLogs,
+	}
+}
+
+// initGateway tells a gateway everything.
+func (p *Portal) initGateway(g *gateway) { p.send(g.conn, p.gatewayInit(g)) }
+
+// gatewayInit is everything a gateway is to know; grants that are not listed end there.
+func (p *Portal) gatewayInit(g *gateway) signal.GatewayInit {
+	return signal.GatewayInit{
 		AccountSlug: signal.Text(g.account.Slug),
 		Interface:   signal.Interface{IPv4: signal.Addr4{Addr: g.device.ipv4}, IPv6: signal.Addr6{Addr: g.device.ipv6}},
 		Config:      signal.Masquerade{IPv4: true, IPv6: true},
 		Relays:      p.giveRelays(&g.member, false), Authorizations: p.grants.inForce(g.id), FlowLogs: p.settings.FlowLogs,
-	})
+	}
 }
 
 // resources returns what a client may connect to now, in the order of the file. It asks policies
@@ -70,7 +84,7 @@ func (p *Portal) refresh(c *client, anew map[signal.ID]bool, now time.Time) {
 			gone = append(gone, id)
 		}
 	}
-	slices.SortFunc(gone, compareIDs)
+	slices.SortFunc(gone, signal.ID.Compare)
 	for _, id := range gone {
 		delete(c.visible, id)
 		p.send(c.conn, signal.ResourceDeleted{ID: id})

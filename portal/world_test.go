@@ -7,20 +7,25 @@ import (
 	"strings"
 	"time"
 
-	"github.com/firelane/firelane/portal/config"
 	"github.com/firelane/firelane/portal/store"
 	"github.com/firelane/firelane/protocol/signal"
 )
 
 // The sizes of the small world of the property test.
 const (
-	worldActors    = 3
-	worldClients   = 5
+	worldActors    = 4 // the last one is a person, the others are service accounts
+	worldPerson    = worldActors - 1
+	worldClients   = 6
 	worldGateways  = 4
+	worldRelays    = 3
 	worldSites     = 2
-	worldResources = 5 // the last one is a device pool
+	worldResources = 6 // the last two are a static and a dynamic device pool
+	worldStatic    = worldResources - 2
+	worldDynamic   = worldResources - 1
 	worldGroups    = 2
-	worldPolicies  = 6
+	worldPolicies  = 8
+	// worldGenerations is how far apart the numbers of a device and its successor are.
+	worldGenerations = 100
 )
 
 // condition is what a policy of the world asks for.
@@ -43,8 +48,9 @@ type worldPolicy struct {
 type worldResource struct{ address, filters, site int }
 
 type world struct {
-	actors    [worldActors]bool // enabled
-	groups    [worldGroups][worldActors]bool
+	actors    [worldActors]bool              // enabled; for the person it is the provider
+	groups    [worldGroups][worldActors]bool // of the person it is what the provider claims
+	members   [worldClients]bool             // of the static pool
 	resources [worldResources]worldResource
 	policies  [worldPolicies]worldPolicy
 	domain    int
@@ -61,6 +67,7 @@ const (
 	idResource
 	idPolicy
 	idGroup
+	idProvider
 )
 
 // yaml writes the world as a policy file.
@@ -75,25 +82,29 @@ func (w *world) yaml() string {
 	line("    resources:")
 	for i, r := range w.resources {
 		filters := []string{"", ", filters: [{protocol: icmp}]", ", filters: [{protocol: tcp, ports: [80-90]}]"}[r.filters]
-		if i == worldResources-1 {
-			line("      - {name: r%d, id: %s, type: static_device_pool, devices: [%s, %s]%s}", i, testID(idResource, i), testID(idClient, 0), testID(idClient, 1), filters)
-			continue
+		switch i {
+		case worldStatic:
+			line("      - {name: r%d, id: %s, type: static_device_pool, devices: [%s]%s}", i, testID(idResource, i), strings.Join(w.memberIDs(), ", "), filters)
+		case worldDynamic:
+			line("      - {name: r%d, id: %s, type: dynamic_device_pool, address: \"*.dyn\"%s}", i, testID(idResource, i), filters)
+		default:
+			line("      - {name: r%d, id: %s, type: cidr, address: %s, site: s%d%s}", i, testID(idResource, i), r.network(i), r.site, filters)
 		}
-		line("      - {name: r%d, id: %s, type: cidr, address: 10.%d.%d.0/24, site: s%d%s}", i, testID(idResource, i), i, r.address, r.site, filters)
 	}
+	line("    providers: [{name: idp, id: %s, issuer: \"https://login.example\", client_id: idp, disabled: %v}]", testID(idProvider, 0), !w.actors[worldPerson])
 	line("    service_accounts:")
-	for i, enabled := range w.actors {
+	for i, enabled := range w.actors[:worldPerson] {
 		line("      - {name: a%d, id: %s, disabled: %v}", i, testID(idActor, i), !enabled)
 	}
 	line("    groups:")
 	for i, members := range w.groups {
 		var names []string
-		for j, in := range members {
+		for j, in := range members[:worldPerson] {
 			if in {
 				names = append(names, fmt.Sprintf("a%d", j))
 			}
 		}
-		line("      - {name: g%d, id: %s, service_accounts: [%s]}", i, testID(idGroup, i), strings.Join(names, ", "))
+		line("      - {name: g%d, id: %s, service_accounts: [%s], claims: [{provider: idp, claim: groups, value: g%d}]}", i, testID(idGroup, i), strings.Join(names, ", "), i)
 	}
 	line("    policies:")
 	for i, p := range w.policies {
@@ -115,6 +126,9 @@ func drawWorld(r *rand.Rand) *world {
 			w.groups[i][j] = r.IntN(4) > 0
 		}
 	}
+	for i := range w.members {
+		w.members[i] = r.IntN(2) == 0
+	}
 	for i := range w.resources {
 		w.resources[i].site = r.IntN(worldSites)
 	}
@@ -134,10 +148,10 @@ func drawPolicy(r *rand.Rand) worldPolicy {
 
 // edit changes one thing.
 func (w *world) edit(r *rand.Rand) {
-	switch r.IntN(7) {
+	switch r.IntN(8) {
 	case 0:
 		g := &w.groups[r.IntN(worldGroups)]
-		i := r.IntN(worldActors)
+		i := r.IntN(worldPerson)
 		g[i] = !g[i]
 	case 1:
 		w.policies[r.IntN(worldPolicies)] = drawPolicy(r)
@@ -145,12 +159,12 @@ func (w *world) edit(r *rand.Rand) {
 		p := &w.policies[r.IntN(worldPolicies)]
 		p.enabled = !p.enabled
 	case 3:
-		w.resources[r.IntN(worldResources-2+1)].address ^= 1
+		w.resources[r.IntN(worldStatic)].address ^= 1
 	case 4:
 		r := &w.resources[r.IntN(worldResources)]
 		r.filters = (r.filters + 1) % 3
 	case 5:
-		r := &w.resources[r.IntN(worldResources-2+1)]
+		r := &w.resources[r.IntN(worldStatic)]
 		r.site = 1 - r.site
 	case 6:
 		if r.IntN(4) == 0 {
@@ -158,12 +172,40 @@ func (w *world) edit(r *rand.Rand) {
 			w.actors[i] = !w.actors[i]
 		}
 		w.domain++
+	case 7:
+		i := r.IntN(worldClients)
+		w.members[i] = !w.members[i]
 	}
 }
 
-// allows is the reference: whether an actor may use a resource from there at now. Without a
-// connection the place does not count.
-func (w *world) allows(actor, resource int, office, connected, verified bool, now time.Time) bool {
+// memberIDs are the devices of the static pool: of those that have been deleted, the first. One never
+// connects.
+func (w *world) memberIDs() (ids []string) {
+	ids = append(ids, testID(idClient, worldGenerations-1))
+	for i, in := range w.members {
+		if in {
+			ids = append(ids, testID(idClient, i))
+		}
+	}
+	return ids
+}
+
+// network is the address of a resource.
+func (r *worldResource) network(n int) string { return fmt.Sprintf("10.%d.%d.0/24", n, r.address) }
+
+// wireFilters are a resource's filters as devices are told.
+func (r *worldResource) wireFilters() signal.List[signal.Filter] {
+	return []signal.List[signal.Filter]{
+		{}, {{Protocol: signal.ICMP}}, {{Protocol: signal.TCP, PortStart: 80, PortEnd: 90}},
+	}[r.filters]
+}
+
+// seat is from where an actor acts. Without a connection the place does not count, and without a
+// clock that can be relied on the time does not.
+type seat struct{ office, connected, verified, timeless bool }
+
+// allows is the reference: whether an actor may use a resource from there at now.
+func (w *world) allows(actor, resource int, from seat, now time.Time) bool {
 	for _, p := range w.policies {
 		if !p.enabled || p.resource != resource || !w.groups[p.group][actor] || !w.actors[actor] {
 			continue
@@ -173,15 +215,15 @@ func (w *world) allows(actor, resource int, office, connected, verified bool, no
 		case always:
 			return true
 		case fromOffice:
-			if office || !connected {
+			if from.office || !from.connected {
 				return true
 			}
 		case verifiedOnly:
-			if verified {
+			if from.verified {
 				return true
 			}
 		case atDaytime:
-			if hour >= 8 && hour < 18 {
+			if from.timeless || hour >= 8 && hour < 18 {
 				return true
 			}
 		}
@@ -205,24 +247,12 @@ func worldGateway(n int) store.Device {
 	}
 }
 
-// number is the index in an id that testID has made.
-func number(id signal.ID) int {
-	var kind, n int
-	if _, err := fmt.Sscanf(id.String(), "%08d-0000-4000-8000-%012d", &kind, &n); err != nil {
-		panic(err)
+// number is the index in an id that testID has made: its last digits, which are decimal.
+func number(id signal.ID) (n int) {
+	for _, b := range id[10:] {
+		n = n*100 + int(b>>4)*10 + int(b&15)
 	}
 	return n - 1
-}
-
-func worldState(f *config.File, devices []store.Device, rows map[string]store.Authorization) State {
-	s := State{File: f, Devices: devices, Actors: map[string]config.Actor{}}
-	for i := range worldActors {
-		s.Actors[testID(idActor, i)] = config.Actor{ServiceAccount: testID(idActor, i)}
-	}
-	for _, r := range rows {
-		s.Authorizations = append(s.Authorizations, r)
-	}
-	return s
 }
 
 // oneOf picks one of several.

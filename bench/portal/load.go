@@ -43,12 +43,12 @@ type load struct {
 	rate               int
 	duration, patience time.Duration
 
-	dir, policy, url string
-	resource         signal.ID
-	tokens           []string // of clients, then gateways, then the relay
-	process          *exec.Cmd
-	devices          []*device
-	fatal            atomic.Int64
+	dir, policy, url, metrics string
+	resource                  signal.ID
+	tokens                    []string // of clients, then gateways, then the relay
+	process                   *exec.Cmd
+	devices                   []*device
+	fatal                     atomic.Int64
 }
 
 // device is one client, gateway or relay.
@@ -127,17 +127,20 @@ func (l *load) role(i int) signal.Role {
 // startPortal starts the portal, the second time where the first one was.
 func (l *load) startPortal(ctx context.Context) error {
 	if l.url == "" {
-		free, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return err
+		var free [2]net.Listener
+		for i := range free {
+			var err error
+			if free[i], err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+				return err
+			}
 		}
-		l.url = "http://" + free.Addr().String()
-		if err := free.Close(); err != nil {
+		l.url, l.metrics = "http://"+free[0].Addr().String(), free[1].Addr().String()
+		if err := errors.Join(free[0].Close(), free[1].Close()); err != nil {
 			return err
 		}
 	}
 	l.process = exec.CommandContext(ctx, l.program, "portal", "--config", l.policy, "--data", filepath.Join(l.dir, "data"),
-		"--listen", strings.TrimPrefix(l.url, "http://"), "--log-level", "warn")
+		"--listen", strings.TrimPrefix(l.url, "http://"), "--metrics", l.metrics, "--log-level", "warn")
 	l.process.Stderr = os.Stderr
 	if err := l.process.Start(); err != nil {
 		return fmt.Errorf("start portal: %w", err)

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -40,6 +41,44 @@ func main() {
 		fmt.Fprintln(os.Stderr, "portal load:", err)
 		os.Exit(1)
 	}
+}
+
+// measure has clients ask for authorizations, and prints how long that takes, what of it the durable
+// write is, and what the disk itself takes just before and after.
+func (l *load) measure(ctx context.Context) (times []time.Duration, failed int, err error) {
+	idle, err := l.bare(ctx, l.rate, bareTime)
+	if err != nil {
+		return nil, 0, err
+	}
+	before, err := l.scrape()
+	if err != nil {
+		return nil, 0, err
+	}
+	var beside []time.Duration
+	besideDone := make(chan error, 1)
+	go func() {
+		var err error
+		beside, err = l.bare(ctx, besideRate, l.duration)
+		besideDone <- err
+	}()
+	times, failed = l.ask(ctx)
+	if err := <-besideDone; err != nil {
+		return nil, 0, err
+	}
+	after, err := l.scrape()
+	if err != nil {
+		return nil, 0, err
+	}
+	more, err := l.bare(ctx, l.rate, bareTime)
+	if err != nil {
+		return nil, 0, err
+	}
+	fmt.Printf("authorization        %d at %d/s: p50 %v, p99 %v, max %v, %d failed\n", len(times), l.rate,
+		percentile(times, 50), percentile(times, 99), percentile(times, 100), failed)
+	printShare(before, after)
+	printBare(fmt.Sprintf("meanwhile, at %d/s", besideRate), beside)
+	printBare(fmt.Sprintf("before and after, at %d/s", l.rate), slices.Sorted(slices.Values(append(idle, more...))))
+	return times, failed, nil
 }
 
 // run does everything and prints the figures.
@@ -72,9 +111,10 @@ func (l *load) run(ctx context.Context) error {
 	per := (l.resident() - empty) / (l.clients + l.gateways + 1)
 	fmt.Printf("join                 %d clients, %d gateways in %v\n", l.clients, l.gateways, took.Round(time.Millisecond))
 	fmt.Printf("idle connection      %d KiB (resident set %d MiB, empty %d MiB)\n", per>>10, l.resident()>>20, empty>>20)
-	times, failed := l.ask(ctx)
-	fmt.Printf("authorization        %d at %d/s: p50 %v, p99 %v, max %v, %d failed\n", len(times), l.rate,
-		percentile(times, 50), percentile(times, 99), percentile(times, 100), failed)
+	times, failed, err := l.measure(ctx)
+	if err != nil {
+		return err
+	}
 	l.stopPortal()
 	if err := l.startPortal(ctx); err != nil {
 		return err

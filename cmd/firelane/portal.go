@@ -32,6 +32,7 @@ type portalFlags struct {
 	proxies                   []string
 	metrics, logLevel         string
 	iceless, geoHeaders       bool
+	perAddress                int
 }
 
 func (f *portalFlags) register(s *pflag.FlagSet) {
@@ -43,6 +44,7 @@ func (f *portalFlags) register(s *pflag.FlagSet) {
 	s.StringVar(&f.tlsKey, "tls-key", "", "the key of --tls-cert, a PEM `file`")
 	s.StringArrayVar(&f.proxies, "trusted-proxy", nil, "believe X-Forwarded-For of this `prefix`; may be given several times")
 	s.BoolVar(&f.geoHeaders, "geo-headers", false, "believe X-Azure-Geo-Country and X-Geo-Location-* of trusted proxies, which must overwrite or remove what clients send in them")
+	s.IntVar(&f.perAddress, "max-per-address", server.DefaultPerAddress, "how many `devices` may be connected from one address (of IPv6, from one /64)")
 	s.StringVar(&f.metrics, "metrics", "", "answer HTTP requests for /metrics (Prometheus) and /healthz at this IP address and port")
 	s.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	s.BoolVar(&f.iceless, "iceless", false, "let devices that can do so connect without ICE")
@@ -61,7 +63,7 @@ type portalConfig struct {
 // parsePortal returns a configuration that can be used, or says what is wrong with f.
 func parsePortal(f portalFlags) (portalConfig, error) {
 	c := portalConfig{tlsCert: f.tlsCert, tlsKey: f.tlsKey, metrics: f.metrics}
-	c.Config, c.Data, c.ICEless, c.GeoHeaders = f.config, f.data, f.iceless, f.geoHeaders
+	c.Config, c.Data, c.ICEless, c.GeoHeaders, c.PerAddress = f.config, f.data, f.iceless, f.geoHeaders, f.perAddress
 	if f.config == "" {
 		return c, errors.New("--config is missing")
 	}
@@ -81,6 +83,9 @@ func parsePortal(f portalFlags) (portalConfig, error) {
 	}
 	if f.geoHeaders && len(f.proxies) == 0 {
 		return c, errors.New("--geo-headers is about trusted proxies: give them with --trusted-proxy")
+	}
+	if f.perAddress < 1 || f.perAddress > server.MaxPerAddress {
+		return c, fmt.Errorf("--max-per-address %d: want 1 to %d", f.perAddress, server.MaxPerAddress)
 	}
 	if f.metrics != "" {
 		if err := observe.CheckAddr(f.metrics); err != nil {
@@ -164,6 +169,9 @@ func firstProblem(err error) error {
 func runPortal(cfg portalConfig) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	hangup := make(chan os.Signal, 1) // from now on: opening the database may take a while
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
 	cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: cfg.level}))
 	var secure *tls.Config
 	if cfg.tlsCert != "" {
@@ -199,7 +207,7 @@ func runPortal(cfg portalConfig) error {
 			}
 		}()
 	}
-	reloadOnHangup(ctx, s)
+	go reloadOnHangup(ctx, s, hangup)
 	cfg.Log.Info("portal serves", "address", l.Addr().String(), "url", cfg.URL.String(), "tls", secure != nil)
 	err = s.Serve(ctx, l, secure)
 	cfg.Log.Info("portal ended")
@@ -207,18 +215,13 @@ func runPortal(cfg portalConfig) error {
 }
 
 // reloadOnHangup looks at the policy file at every SIGHUP.
-func reloadOnHangup(ctx context.Context, s *server.Server) {
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	go func() {
-		defer signal.Stop(hangup)
-		for {
-			select {
-			case <-hangup:
-				_ = s.Reload() // logged
-			case <-ctx.Done():
-				return
-			}
+func reloadOnHangup(ctx context.Context, s *server.Server, hangup <-chan os.Signal) {
+	for {
+		select {
+		case <-hangup:
+			_ = s.Reload() // logged
+		case <-ctx.Done():
+			return
 		}
-	}()
+	}
 }

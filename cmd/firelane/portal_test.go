@@ -15,7 +15,6 @@ import (
 
 	"github.com/firelane/firelane/internal/channel"
 	"github.com/firelane/firelane/portal/server"
-	"github.com/firelane/firelane/portal/store"
 	"github.com/firelane/firelane/protocol/signal"
 )
 
@@ -91,6 +90,8 @@ func TestBadPortalCommandLines(t *testing.T) {
 		{"a name to listen at", words("--config x --listen localhost:1"), exitUsage, `--listen "localhost:1"`},
 		{"a key without certificate", words("--config x --tls-key k"), exitUsage, "--tls-cert and --tls-key belong together"},
 		{"a proxy by name", words("--config x --trusted-proxy proxy"), exitUsage, `--trusted-proxy "proxy"`},
+		{"no devices from an address", words("--config x --max-per-address 0"), exitUsage, "--max-per-address 0: want 1 to 20000"},
+		{"a gateway's token for the portal", words("token create --portal --site berlin --config testdata/portal/before.yaml --data " + data), exitUsage, "only a token of the API"},
 		{"a URL without scheme", words("--config x --url portal.example"), exitUsage, `--url "portal.example"`},
 		{"a URL with a path", words("--config x --url https://portal.example/a"), exitUsage, "want a scheme and a host"},
 		{"a bad policy", words("--config testdata/portal/bad.yaml --data " + data), exitFailed, "bad.yaml:6:45: "},
@@ -121,6 +122,14 @@ type portalProcess struct {
 // startPortal starts a portal and waits until it answers.
 func startPortal(t *testing.T, data string, more ...string) *portalProcess {
 	t.Helper()
+	p := launchPortal(t, data, more...)
+	awaitPortal(t)
+	return p
+}
+
+// launchPortal starts a portal.
+func launchPortal(t *testing.T, data string, more ...string) *portalProcess {
+	t.Helper()
 	setUp(t, "lo")
 	args := append([]string{"firelane", "portal", "--config", filepath.Join(data, "policy.yaml"), "--data", data, "--listen", portalAddr}, more...)
 	p := &portalProcess{Cmd: program(t, nil, args...)}
@@ -128,6 +137,12 @@ func startPortal(t *testing.T, data string, more ...string) *portalProcess {
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
+	return p
+}
+
+// awaitPortal waits until the portal answers.
+func awaitPortal(t *testing.T) {
+	t.Helper()
 	await(t, "answer", func() bool {
 		r, err := http.Get("http://" + portalAddr + "/readyz")
 		if err != nil {
@@ -136,7 +151,6 @@ func startPortal(t *testing.T, data string, more ...string) *portalProcess {
 		r.Body.Close()
 		return r.StatusCode == http.StatusOK
 	})
-	return p
 }
 
 // end ends the portal with a signal and returns its exit code.
@@ -263,6 +277,10 @@ func TestPortalTokens(t *testing.T) {
 	if !strings.Contains(list, id) || !strings.Contains(list, "edge 1") || !strings.Contains(list, "berlin") {
 		t.Errorf("list:\n%s", list)
 	}
+	whole, _ := portalToken(t, data, "--api", "write", "--portal", "--name", "ansible")
+	if list, _, _ := runPortalCommand(t, "token", "list", "--relay", "--data", data); !strings.Contains(list, whole) || !strings.Contains(list, "ansible") {
+		t.Errorf("list of what is the portal's:\n%s", list)
+	}
 	database, err := os.ReadFile(server.DatabasePath(data))
 	if err != nil {
 		t.Fatal(err)
@@ -292,29 +310,6 @@ func TestPortalTokens(t *testing.T) {
 	}
 	if _, stderr, code := runPortalCommand(t, "token", "revoke", "--data", data, "no-such-token"); code != exitFailed || !strings.Contains(stderr, "there is no token") {
 		t.Errorf("revoke of nothing: %d, %s", code, stderr)
-	}
-	p.end(t, syscall.SIGTERM)
-}
-
-// TestPortalBackup copies the database of a portal that runs, and opens the copy.
-func TestPortalBackup(t *testing.T) {
-	data := newPortalData(t)
-	p := startPortal(t, data)
-	_, text := portalToken(t, data, "--relay")
-	copied := filepath.Join(t.TempDir(), "copy.db")
-	if _, stderr, code := runPortalCommand(t, "backup", "--data", data, copied); code != 0 {
-		t.Fatalf("exit code %d: %s", code, stderr)
-	}
-	if _, _, code := runPortalCommand(t, "backup", "--data", data, copied); code != exitFailed {
-		t.Errorf("over a file that is there: exit code %d", code)
-	}
-	s, err := store.Open(t.Context(), copied, store.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	if _, err := s.Authenticate(t.Context(), text, time.Now(), store.RelayToken); err != nil {
-		t.Error(err)
 	}
 	p.end(t, syscall.SIGTERM)
 }

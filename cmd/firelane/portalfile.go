@@ -127,17 +127,55 @@ func newPortalBackup() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "backup [flags] PATH",
 		Short: "Copy the database, of a running portal too",
-		Long: `Copy the database as it is at one instant to PATH, which must not exist. To
-restore it, put it in place of portal.db in the data directory while no portal
-runs, and remove portal.db-wal and portal.db-shm.`,
+		Long: `Copy the database as it is at one instant to PATH, and the policy file in force to
+PATH.policy; neither may exist. To restore them while no portal runs, put PATH in
+place of portal.db in the data directory and PATH.policy in place of
+policy.in-force, and remove portal.db-wal and portal.db-shm. Without
+policy.in-force the portal revokes all authorizations.`,
 		DisableFlagsInUseLine: true,
 		Args:                  oneFile,
 		RunE: func(c *cobra.Command, args []string) error {
-			return withStore(c.Context(), data, func(ctx context.Context, s *store.Store) error { return s.Backup(ctx, args[0]) })
+			return withStore(c.Context(), data, func(ctx context.Context, s *store.Store) error { return backup(ctx, s, data, args[0]) })
 		},
 	}
 	c.Flags().StringVar(&data, "data", defaultData, "the `directory` of the database")
 	return c
+}
+
+// policySuffix names the policy file that belongs to a backup.
+const policySuffix = ".policy"
+
+// backup copies the policy file first: an edit between the two is then made once more by the portal that
+// is restored, which does no harm.
+func backup(ctx context.Context, s *store.Store, data, path string) error {
+	text, err := readPolicyText(server.InForcePath(data))
+	known := err == nil
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("backup: %w", err)
+	}
+	if known {
+		if err := writeNew(path+policySuffix, text); err != nil {
+			return fmt.Errorf("backup: %w", err)
+		}
+	}
+	err = s.Backup(ctx, path)
+	if err != nil && known {
+		err = errors.Join(err, os.Remove(path+policySuffix))
+	}
+	return err
+}
+
+// writeNew writes a file that must not exist, durably.
+func writeNew(path string, text []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		err = errors.Join(err, os.Remove(path))
+	}
+	return err
 }
 
 // withStore opens the database of a portal, which must be there, for as long as f takes.

@@ -83,7 +83,8 @@ printed again. Devices take it as FIREZONE_TOKEN.`,
 	s.StringVar(&w.Site, "site", "", "for gateways of the site with this `name`")
 	s.BoolVar(&w.Relay, "relay", false, "for relays")
 	s.StringVar(&w.ServiceAccount, "service-account", "", "for the service account with this `name`")
-	s.StringVar(&w.API, "api", "", "for the HTTP API: read or write")
+	s.StringVar(&w.API, "api", "", "for the HTTP API of the account: read or write")
+	s.BoolVar(&w.Portal, "portal", false, "with --api: for the portal as a whole, that is its relays, instead of an account")
 	s.StringVar(&w.Name, "name", "", "what to show in lists")
 	s.StringVar(&expires, "expires", "", "how long it is good, such as 90d (default: for ever; 90d for service accounts)")
 	return c
@@ -91,7 +92,7 @@ printed again. Devices take it as FIREZONE_TOKEN.`,
 
 func createToken(c *cobra.Command, p tokenPlace, w server.TokenWish, now time.Time) error {
 	file := &config.File{}
-	if !w.Relay {
+	if !w.Relay && !w.Portal {
 		var err error
 		if file, err = p.file(); err != nil {
 			return &failure{err: firstProblem(err)}
@@ -157,7 +158,7 @@ func newTokenList() *cobra.Command {
 		},
 	}
 	p.register(c)
-	c.Flags().BoolVar(&relays, "relay", false, "those of relays")
+	c.Flags().BoolVar(&relays, "relay", false, "those of relays, and of the API for the portal as a whole")
 	c.Flags().BoolVar(&revoked, "revoked", false, "also those that have been revoked")
 	return c
 }
@@ -250,6 +251,6 @@ func newTokenRevoke() *cobra.Command {
 		},
 	}
 	p.register(c)
-	c.Flags().BoolVar(&relays, "relay", false, "it is one of relays")
+	c.Flags().BoolVar(&relays, "relay", false, "it is one of relays, or of the API for the portal as a whole")
 	return c
 }

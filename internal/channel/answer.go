@@ -82,7 +82,8 @@ func (l *Link) reply(f signal.Frame, r signal.Reply) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	_ = l.push(r.Frame(f.Topic, f.Ref).PortalText()) // a link that cannot take it ends
+	q := queuedText{text: r.Frame(f.Topic, f.Ref).PortalText()}
+	_ = l.push(q, maxQueueBytes) // a link that cannot take it ends
 }
 
 func (l *Link) isJoined() bool {

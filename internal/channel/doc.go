@@ -17,8 +17,10 @@
 // A Link is one goroutine that waits in a read, and for as long as there is something to write a
 // second one. An idle link keeps no message buffer and only small buffers for framing, so that
 // five thousand cost tens of megabytes. A link whose queue is full is cut, and others do not
-// notice. A device that says too much is read at the rate it may have. Handlers are called on the link's reading goroutine: one that blocks stops that
-// device, nobody else.
+// notice; what others may have it sent is dropped before that. A device that says too much is read
+// at the rate it may have. Nothing is read while a handler is called: one that blocks stops that
+// device, nobody else. Who wants to know that a message has gone out names it in the
+// message, and is told by a signal.Pushed.
 //
 // # Secrets
 //

@@ -14,13 +14,46 @@ import (
 
 // Bounds of what waits for a slow device.
 const (
-	// maxQueueBytes is far above the burst that follows a change of policy: a message of a few
-	// hundred bytes per resource that a device notices. It counts from the second frame on, so that
-	// the largest init always fits.
+	// maxQueueBytes is far above the burst that follows a change of policy, which a portal condenses
+	// when it gets large. One frame that does not fit may wait beside it, so that the largest init
+	// always finds room.
 	maxQueueBytes = 1 << 20
+	// wishQueueBytes and candidateQueueBytes are how much of it others may use up: what a client
+	// asks of a gateway or another client, and candidates. What does not fit is dropped, for nobody
+	// may have a device cut by sending it too much. A request without an answer ends after its time;
+	// ICE finds other paths or asks again.
+	wishQueueBytes      = maxQueueBytes / 4 * 3
+	candidateQueueBytes = maxQueueBytes / 2
 	// frameOverhead is what a frame costs beside its text.
 	frameOverhead = 64
 )
+
+// roomFor is how much may wait for a message to be queued behind it.
+func roomFor(m signal.Message) int {
+	switch m := m.(type) {
+	case signal.CandidatesFromClient, signal.CandidatesFromGateway, signal.CandidatesFromPeer,
+		signal.InvalidFromClient, signal.InvalidFromGateway, signal.InvalidFromPeer:
+		return candidateQueueBytes
+	case signal.CreateAuthorization:
+		return wishQueueBytes
+	case signal.DeviceAccessAuthorized:
+		if m.Role == signal.Controlled {
+			return wishQueueBytes
+		}
+	}
+	return maxQueueBytes
+}
+
+// queuedText is a frame that waits.
+type queuedText struct {
+	text []byte
+	// push, unless zero, names a message of which the handler wants to know that it has gone out.
+	push signal.ID
+	// beside says that it does not count, because it did not fit.
+	beside bool
+}
+
+func (q *queuedText) cost() int { return len(q.text) + frameOverhead }
 
 // Link is one device's websocket. Its methods may be called from any goroutine and never block.
 type Link struct {
@@ -45,8 +78,10 @@ type Link struct {
 	cutOff chan struct{}
 	code   websocket.StatusCode
 	why    error
-	queue  [][]byte
+	queue  []queuedText
 	queued int
+	// beside says that a frame waits beside the bound.
+	beside bool
 	wg     sync.WaitGroup // the writing goroutine
 }
 
@@ -54,19 +89,23 @@ type Link struct {
 func (l *Link) Role() signal.Role { return l.role }
 
 // Send queues m. It fails with signal.ErrNotJoined before the join, and with ErrSlow when the
-// device has not read enough of what came before: then the link is cut.
+// device has not read enough of what came before: then the link is cut. Candidates and wishes of
+// others are dropped well before that, which is counted and no error.
 func (l *Link) Send(m signal.Message) error {
 	f, err := signal.EncodeFromPortal(l.role, l.dialect, m)
 	if err != nil {
 		return err
 	}
-	text := f.PortalText()
+	q := queuedText{text: f.PortalText()}
+	if m, ok := m.(signal.DeviceAccessAuthorized); ok {
+		q.push = m.Push
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.joined {
 		return signal.ErrNotJoined
 	}
-	return l.push(text)
+	return l.push(q, roomFor(m))
 }
 
 // Leave ends the channel and then the websocket; the device comes back unless it was told
@@ -74,7 +113,7 @@ func (l *Link) Send(m signal.Message) error {
 func (l *Link) Leave() {
 	l.mu.Lock()
 	f := signal.Frame{Topic: l.role.String(), Event: signal.EventClose, Payload: []byte("{}")}
-	_ = l.push(f.PortalText()) // a link that cannot take it is about to end anyway
+	_ = l.push(queuedText{text: f.PortalText()}, maxQueueBytes) // a link that cannot take it is about to end anyway
 	l.joined = false
 	l.mu.Unlock()
 	l.End(websocket.StatusNormalClosure)
@@ -132,18 +171,24 @@ func (l *Link) cut(why error) {
 	}
 }
 
-// push queues one text; the lock is held.
-func (l *Link) push(text []byte) error {
+// push queues one text, if no more than room waits with it; the lock is held.
+func (l *Link) push(q queuedText, room int) error {
 	switch {
 	case l.gone || l.ending:
 		return ErrEnded
-	case len(l.queue) > 0 && l.queued+len(text)+frameOverhead > maxQueueBytes:
+	case l.queued+q.cost() <= room:
+		l.queued += q.cost()
+	case room < maxQueueBytes:
+		l.server.count(func(s *ServerStats) { s.Dropped++ })
+		return nil
+	case !l.beside:
+		q.beside, l.beside = true, true
+	default:
 		l.server.count(func(s *ServerStats) { s.Slow++ })
 		l.cut(ErrSlow)
 		return ErrSlow
 	}
-	l.queue = append(l.queue, text)
-	l.queued += len(text) + frameOverhead
+	l.queue = append(l.queue, q)
 	l.startFlush()
 	return nil
 }
@@ -160,19 +205,22 @@ func (l *Link) startFlush() {
 // flush writes until nothing is queued, so that an idle link has no writing goroutine.
 func (l *Link) flush() {
 	for {
-		text, more := l.pop()
+		q, more := l.pop()
 		if !more {
 			return
 		}
-		if text == nil {
+		if q.text == nil {
 			l.closeWebsocket()
 			return
 		}
-		if err := l.write(text); err != nil {
+		if err := l.write(q.text); err != nil {
 			l.Cut(err)
 			return
 		}
 		l.server.count(func(s *ServerStats) { s.Sent++ })
+		if !q.push.IsZero() {
+			l.handler.Message(l, signal.Pushed{ID: q.push})
+		}
 	}
 }
 
@@ -198,22 +246,26 @@ func isTimeout(err error) bool {
 }
 
 // pop returns the next text. With more but no text the websocket is to be closed.
-func (l *Link) pop() (text []byte, more bool) {
+func (l *Link) pop() (q queuedText, more bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
 	case l.gone:
 	case len(l.queue) > 0:
-		text = l.queue[0]
-		l.queue[0] = nil
+		q = l.queue[0]
+		l.queue[0] = queuedText{}
 		l.queue = l.queue[1:]
-		l.queued -= len(text) + frameOverhead
-		return text, true
+		if q.beside {
+			l.beside = false
+		} else {
+			l.queued -= q.cost()
+		}
+		return q, true
 	case l.ending:
-		return nil, true
+		return q, true
 	}
 	l.queue, l.flushing = nil, false
-	return nil, false
+	return q, false
 }
 
 func (l *Link) closeWebsocket() {
@@ -267,9 +319,21 @@ func (l *Link) readAll() error {
 		case kind == websocket.MessageText:
 			l.server.count(func(s *ServerStats) { s.Received++ })
 			l.spend(1 + len(text)/costBytes)
-			l.handle(text)
+			l.aside(func() { l.handle(text) })
 		}
 	}
+}
+
+// aside runs f on a goroutine of its own and waits for it. What handling a message takes of a stack
+// goes with it: the goroutine that waits for the next one, of which there are thousands, stays at the
+// smallest.
+func (l *Link) aside(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	<-done
 }
 
 func (l *Link) deadline() time.Time {

@@ -17,8 +17,9 @@ import (
 	"github.com/firelane/firelane/protocol/signal"
 )
 
-// Handler is the portal's side of one link. All calls come from the link's reading goroutine,
-// one at a time; a call that blocks stops that device and nobody else.
+// Handler is the portal's side of one link. Calls come one at a time, in the order of what the
+// device says; nothing is read from it meanwhile, so a call that blocks stops that device and nobody
+// else. The exception is Message with signal.Pushed, which comes at any time before Closed.
 type Handler interface {
 	// Join decides about a join. A reason refuses it, which is final for the device.
 	Join(l *Link, j signal.Join) (refusal string)
@@ -26,9 +27,10 @@ type Handler interface {
 	// the first has to be init. A device may join more than once.
 	Joined(l *Link)
 	// Message takes one message. If answer is true the device gets the reply. Unknown events,
-	// which are answered already, do not come here.
+	// which are answered already, do not come here. A signal.Pushed has no answer.
 	Message(l *Link, m signal.Message) (reply signal.Reply, answer bool)
-	// Closed is the last call. It happens once, whoever ended the link.
+	// Closed is the last call. It happens once, whoever ended the link, when both goroutines are
+	// done with everything else.
 	Closed(l *Link, why error)
 }
 
@@ -49,7 +51,7 @@ const (
 // Buffers for framing. Frames longer than these bypass them.
 const (
 	readBuffer  = 512
-	writeBuffer = 1024
+	writeBuffer = 512
 )
 
 var (
@@ -78,6 +80,8 @@ type ServerStats struct {
 	Links, Accepted, Busy, Slow, Malformed, Unknown, Received, Sent uint64
 	// Throttled counts messages that had to wait because their device had sent too many.
 	Throttled uint64
+	// Dropped counts messages that others caused for a device that was behind with reading.
+	Dropped uint64
 }
 
 // Accept upgrades the request of a device that the portal has let in, and serves the link on a

@@ -259,8 +259,9 @@ func masked(text string) string {
 	return "\x81\xfe" + string([]byte{byte(len(text) >> 8), byte(len(text))}) + "\x00\x00\x00\x00" + text
 }
 
-// maxIdleLink is what five thousand links may cost each.
-const maxIdleLink = 64 << 10
+// maxIdleLink is what five thousand links may cost each: three eighths of what a connection may cost
+// the portal altogether.
+const maxIdleLink = 24 << 10
 
 // An idle link costs little memory, stacks and the test's own end of the connection included.
 func TestIdleLinksAreCheap(t *testing.T) {

@@ -12,9 +12,11 @@ type Actor struct {
 	ServiceAccount string
 	// Email is only to be set if the provider has verified it: it makes members of groups.
 	Email string
-	// Provider is the id of the provider the person signed in with, Claims is what it said.
+	// Provider is the id of the provider the person signed in with.
 	Provider string
-	Claims   map[string][]string
+	// Claims is what each provider that the person has ever used said last, by its id. Only what
+	// Provider said counts: a session has the groups of who has vouched for it.
+	Claims map[string]map[string][]string
 }
 
 // Grant is a policy that gives access to a resource.
@@ -39,7 +41,7 @@ func (g *Group) Has(a Actor) bool {
 		}
 	}
 	return slices.ContainsFunc(g.Claims, func(c Claim) bool {
-		return c.Provider == a.Provider && slices.Contains(a.Claims[c.Claim], c.Value)
+		return c.Provider == a.Provider && slices.Contains(a.Claims[c.Provider][c.Claim], c.Value)
 	})
 }
 

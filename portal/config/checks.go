@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,7 +21,13 @@ var (
 	labelForm = regexp.MustCompile(`^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?$`)
 )
 
+// ownPaths are the first parts of the portal's own addresses; accounts have a page at /<slug>.
+var ownPaths = []string{"api", "client", "gateway", "healthz", "ingestion", "metrics", "readyz", "relay", "sign-in", "sign-out"}
+
 func checkSlug(s string) (what, fix string) {
+	if slices.Contains(ownPaths, s) {
+		return fmt.Sprintf("/%s is an address of the portal itself", s), fmt.Sprintf("use another, such as %s-1, and add id: %s if the account has been in use", s, derive(namespace, "account/"+s))
+	}
 	if !slugForm.MatchString(s) {
 		return fmt.Sprintf("%q is not a slug", abbreviate(s)), "use 2 to 63 of a-z, 0-9, _ and -, beginning with a letter or digit"
 	}

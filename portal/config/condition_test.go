@@ -180,8 +180,9 @@ func TestGroupsHaveMembers(t *testing.T) {
 		want  string
 	}{
 		"by address":         {Actor{Email: "Alice@Example.com"}, "[Everyone engineering]"},
-		"by claim":           {Actor{Email: "x@y", Provider: company, Claims: map[string][]string{"groups": {"ops", "eng"}}}, "[Everyone engineering]"},
-		"by another's claim": {Actor{Provider: other, Claims: map[string][]string{"groups": {"eng"}}}, "[Everyone]"},
+		"by claim":           {Actor{Email: "x@y", Provider: company, Claims: map[string]map[string][]string{company: {"groups": {"ops", "eng"}}}}, "[Everyone engineering]"},
+		"by another's claim": {Actor{Provider: other, Claims: map[string]map[string][]string{other: {"groups": {"eng"}}}}, "[Everyone]"},
+		"by another session": {Actor{Provider: other, Claims: map[string]map[string][]string{company: {"groups": {"eng"}}}}, "[Everyone]"},
 		"former provider":    {Actor{Provider: "x", Email: "alice@example.com"}, "[]"},
 		"disabled provider":  {Actor{Provider: off, Email: "alice@example.com"}, "[]"},
 		"disabled robot":     {Actor{ServiceAccount: off}, "[]"},

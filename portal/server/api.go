@@ -51,10 +51,10 @@ func caller(ctx context.Context) store.Token {
 // apiRoutes registers all operations; the OpenAPI document is made from the same registrations.
 func (s *Server) apiRoutes(mux *http.ServeMux) {
 	c := huma.DefaultConfig("firelane portal", apiVersion)
-	c.Info.Description = "Live state and tokens of one account: that of the token in the Authorization header."
+	c.Info.Description = "Live state and tokens of one account, that of the token in the Authorization header; or, with a token for the portal as a whole, the tokens of relays."
 	c.OpenAPIPath, c.DocsPath, c.SchemasPath, c.CreateHooks = openAPIPath, "", "", nil
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
-		"token": {Type: "http", Scheme: "bearer", Description: "Made by: firelane portal token create --api read"},
+		"token": {Type: "http", Scheme: "bearer", Description: "Made by: firelane portal token create --api read; for the portal as a whole, with --portal."},
 	}
 	c.Security = []map[string][]string{{"token": {}}}
 	a := &api{s, newLimiter[string](apiBurst, apiInterval)}

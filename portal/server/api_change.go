@@ -17,7 +17,8 @@ import (
 type TokenView struct {
 	ID        string     `json:"id"`
 	Kind      string     `json:"kind" enum:"gateway,relay,client,service,ingest,api"`
-	Subject   string     `json:"subject"`
+	Subject   string     `json:"subject" doc:"The id of a site, service account or person; the scope of a token of this API."`
+	For       string     `json:"for,omitempty" doc:"The name of the site or service account."`
 	Name      string     `json:"name,omitempty"`
 	CreatedBy string     `json:"created_by,omitempty"`
 	Created   time.Time  `json:"created"`
@@ -35,7 +36,7 @@ func viewToken(t *store.Token) TokenView {
 
 func (a *api) registerTokens(h huma.API) {
 	huma.Register(h, operation(http.MethodGet, "/tokens", "list-tokens", "Tokens, without their secrets"), a.listTokens)
-	create := operation(http.MethodPost, "/tokens", "create-token", "Make a token for gateways of a site, or for a service account")
+	create := operation(http.MethodPost, "/tokens", "create-token", "Make a token for gateways of a site, for a service account, for relays or for this API")
 	create.DefaultStatus = http.StatusCreated
 	huma.Register(h, create, a.createToken)
 	huma.Register(h, operation(http.MethodDelete, "/tokens/{id}", "revoke-token", "Revoke a token; its devices are sent away at once"), a.revokeToken)
@@ -43,7 +44,7 @@ func (a *api) registerTokens(h huma.API) {
 
 type tokenQuery struct {
 	Paging
-	Kind    string `query:"kind" enum:"gateway,client,service,ingest,api"`
+	Kind    string `query:"kind" enum:"gateway,relay,client,service,ingest,api"`
 	Subject string `query:"subject" maxLength:"64"`
 	Revoked bool   `query:"revoked" doc:"Also those that have been revoked."`
 }
@@ -55,18 +56,22 @@ func (a *api) listTokens(ctx context.Context, q *tokenQuery) (*page[TokenView], 
 	if err != nil {
 		return nil, a.apiError("list tokens", err)
 	}
+	names := a.ownerNames(caller(ctx).Account)
 	views := make([]TokenView, len(rows))
 	for i := range rows {
 		views[i] = viewToken(&rows[i])
+		views[i].For = names[rows[i].Subject]
 	}
 	return pageOf(views, len(rows) == q.Limit, last(rows, func(t *store.Token) string { return t.ID })), nil
 }
 
-// tokenWish is what a new token is to be; exactly one of Site and ServiceAccount is set.
+// tokenWish is what a new token is to be; exactly one of Site, ServiceAccount, Relay and API is set.
 type tokenWish struct {
 	Body struct {
 		Site           string     `json:"site,omitempty" maxLength:"255" doc:"The name of a site, for a token of its gateways."`
 		ServiceAccount string     `json:"service_account,omitempty" maxLength:"255" doc:"The name of a service account."`
+		Relay          bool       `json:"relay,omitempty" doc:"For relays, which serve all accounts: only with a token for the portal as a whole."`
+		API            string     `json:"api,omitempty" enum:"read,write" doc:"For this API, and what the token that asks is for: its account, or the portal as a whole."`
 		Name           string     `json:"name,omitempty" maxLength:"255" doc:"For people who look through tokens."`
 		Expires        *time.Time `json:"expires,omitempty" doc:"A service account's token must expire; in 90 days if it is left out."`
 	}
@@ -80,15 +85,29 @@ type newToken struct {
 }
 
 func (a *api) createToken(ctx context.Context, w *tokenWish) (*newToken, error) {
-	acc, err := a.ownAccount(ctx)
-	if err != nil {
-		return nil, err
+	file := &config.File{}
+	whole := caller(ctx).Account == store.Portal
+	switch {
+	case !whole && w.Body.Relay:
+		return nil, huma.Error403Forbidden("relays serve all accounts: a token for the portal as a whole is needed")
+	case whole && (w.Body.Site != "" || w.Body.ServiceAccount != ""):
+		return nil, huma.Error403Forbidden("the token is for the portal as a whole: a token of the account is needed")
+	case !whole:
+		acc, err := a.ownAccount(ctx)
+		if err != nil {
+			return nil, err
+		}
+		file.Accounts = []config.Account{*acc}
 	}
-	wish := TokenWish{Account: acc.Slug, Site: w.Body.Site, ServiceAccount: w.Body.ServiceAccount, Name: w.Body.Name, By: "api " + caller(ctx).ID}
-	if w.Body.Expires != nil {
-		wish.Expires = *w.Body.Expires
+	b := &w.Body
+	wish := TokenWish{
+		Site: b.Site, ServiceAccount: b.ServiceAccount, Relay: b.Relay, API: b.API, Portal: whole && !b.Relay,
+		Name: b.Name, By: "api " + caller(ctx).ID,
 	}
-	order, err := wish.Order(&config.File{Accounts: []config.Account{*acc}}, time.Now())
+	if b.Expires != nil {
+		wish.Expires = *b.Expires
+	}
+	order, err := wish.Order(file, time.Now())
 	if err != nil {
 		return nil, huma.Error422UnprocessableEntity(err.Error())
 	}
@@ -184,14 +203,14 @@ func (a *api) deleteDevice(ctx context.Context, q *ByID) (*struct{}, error) {
 
 // personView is a person.
 type personView struct {
-	ID       string    `json:"id"`
-	Name     string    `json:"name"`
-	Email    string    `json:"email,omitempty"`
-	Provider string    `json:"provider"`
-	Claims   []string  `json:"claims" nullable:"false" doc:"As name=value, from the last sign-in."`
-	Disabled bool      `json:"disabled"`
-	Created  time.Time `json:"created"`
-	Seen     time.Time `json:"seen"`
+	ID       string              `json:"id"`
+	Name     string              `json:"name"`
+	Email    string              `json:"email,omitempty"`
+	Provider string              `json:"provider" doc:"That of the last sign-in."`
+	Claims   map[string][]string `json:"claims" nullable:"false" doc:"As name=value, by the provider that said so when the person last signed in with it. A session has the groups of the provider that it began with."`
+	Disabled bool                `json:"disabled"`
+	Created  time.Time           `json:"created"`
+	Seen     time.Time           `json:"seen"`
 }
 
 func (a *api) listPeople(ctx context.Context, q *Paging) (*page[personView], error) {
@@ -207,11 +226,7 @@ func (a *api) listPeople(ctx context.Context, q *Paging) (*page[personView], err
 }
 
 func viewPerson(p *store.Person) personView {
-	v := personView{p.ID, p.Name, p.Email, p.Provider, p.Groups, p.Disabled, p.Created, p.Seen}
-	if v.Claims == nil {
-		v.Claims = []string{}
-	}
-	return v
+	return personView{p.ID, p.Name, p.Email, p.Provider, p.Claims, p.Disabled, p.Created, p.Seen}
 }
 
 type personChange struct {

@@ -8,6 +8,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/firelane/firelane/portal/config"
+	"github.com/firelane/firelane/portal/store"
 )
 
 // problemView is one thing that is wrong with a policy file.
@@ -52,7 +53,7 @@ const policyName = "policy"
 
 func (a *api) registerPolicy(h huma.API) {
 	check := operation(http.MethodPost, "/policy/check", "check-policy", "Say what is wrong with a policy file")
-	plan := operation(http.MethodPost, "/policy/plan", "plan-policy", "Say what a policy file would change for whom in this account")
+	plan := operation(http.MethodPost, "/policy/plan", "plan-policy", "Say what a policy file would change for whom in this account, or about relays")
 	for _, o := range []*huma.Operation{&check, &plan} {
 		o.MaxBodyBytes = config.MaxSize
 		o.Metadata[scopeKey] = ReadScope // they change nothing
@@ -80,7 +81,7 @@ func (a *api) planPolicy(ctx context.Context, q *policyText) (*planned, error) {
 	}
 	own := caller(ctx).Account
 	for _, c := range config.Diff(a.policy.file.Load(), file) {
-		if c.Account != own {
+		if c.Account != own && (c.Account != "" || own != store.Portal) {
 			continue // of others, or about relays
 		}
 		v := changeView{Action: c.Action.String(), Kind: c.Kind.String(), ID: c.ID, Name: c.Name, For: c.For, Text: c.String()}

@@ -58,8 +58,12 @@ func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request) {
 		channel.Refuse(w, *refusal)
 		return
 	}
-	session := &session{id: portal.ConnID(s.nextConn.Add(1)), driver: s.driver, connect: c.Connect, account: c.account, confirm: s.confirm}
+	leave := func() { s.sockets.give(subnet(c.Remote)) }
+	session := &session{
+		id: portal.ConnID(s.nextConn.Add(1)), driver: s.driver, connect: c.Connect, account: c.account, confirm: s.confirm, leave: leave,
+	}
 	if _, err := s.channels.Accept(w, r, role, dialect, session); err != nil {
+		leave() // nobody is told that the session has closed
 		s.log.Debug("upgrade failed", "role", role, "error", err)
 	}
 }
@@ -74,7 +78,7 @@ type admitted struct {
 	account string
 }
 
-// admit decides about an upgrade.
+// admit decides about an upgrade. Who is admitted has one of its address's share.
 func (s *Server) admit(r *http.Request, role signal.Role) (c admitted, refusal *signal.Refusal) {
 	now := time.Now()
 	from := s.clientAddr(r)
@@ -110,13 +114,18 @@ func (s *Server) admit(r *http.Request, role signal.Role) (c admitted, refusal *
 		Role: role, Params: params, Agent: agent, UserAgent: clip(r.UserAgent()), Remote: from, Location: s.location(r),
 		TokenID: token.ID, TokenExpires: token.Expires, Actor: who.actor, ActorName: who.name, ActorKind: who.kind,
 	}}
+	if !s.sockets.take(subnet(from)) {
+		return c, tooMany()
+	}
 	if role != signal.RoleRelay {
 		refusal = s.connectDevice(ctx, &c, &token, now)
 	}
-	if refusal == nil {
-		s.uses.note(&token, now)
+	if refusal != nil {
+		s.sockets.give(subnet(from))
+		return c, refusal
 	}
-	return c, refusal
+	s.uses.note(&token, now)
+	return c, nil
 }
 
 // authenticate finds the token of a text, and counts failures against the address they come from. A
@@ -228,11 +237,15 @@ func (s *Server) connectDevice(ctx context.Context, c *admitted, t *store.Token,
 
 // actorOf is a person as policies see it. The store keeps claims as name=value.
 func actorOf(p *store.Person) config.Actor {
-	a := config.Actor{Email: p.Email, Provider: p.Provider, Claims: map[string][]string{}}
-	for _, g := range p.Groups {
-		if name, value, ok := strings.Cut(g, "="); ok {
-			a.Claims[name] = append(a.Claims[name], value)
+	a := config.Actor{Email: p.Email, Provider: p.Provider, Claims: map[string]map[string][]string{}}
+	for provider, said := range p.Claims {
+		by := map[string][]string{}
+		for _, c := range said {
+			if name, value, ok := strings.Cut(c, "="); ok {
+				by[name] = append(by[name], value)
+			}
 		}
+		a.Claims[provider] = by
 	}
 	return a
 }
@@ -274,6 +287,17 @@ func refuse(status int, code, detail string) *signal.Refusal {
 func tooFast(wait time.Duration) *signal.Refusal {
 	r := refuse(http.StatusServiceUnavailable, signal.CodeRateLimit, "Too many attempts")
 	r.RetryAfter = retryAfter(wait)
+	return r
+}
+
+// shareWait is when a device whose address has its share may try again: places become free when others
+// leave, which the refused cannot hurry.
+const shareWait = 10 * time.Second
+
+// tooMany is for devices whose address has its share.
+func tooMany() *signal.Refusal {
+	r := refuse(http.StatusServiceUnavailable, signal.CodeRateLimit, "Too many connections from this address")
+	r.RetryAfter = retryAfter(shareWait)
 	return r
 }
 

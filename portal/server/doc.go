@@ -20,8 +20,9 @@
 //
 // The policy file is looked at four times a second, and read when it has stayed the same between two
 // looks, or at Reload. A good one goes through the machine, which tells live channels what differs; a
-// bad one changes nothing and is logged with file, line and column. The file in force is kept beside the database once everything it has revoked is on
-// the disk, so that an edit made while no portal ran takes effect like any other.
+// bad one changes nothing and is logged with file, line and column. The file in force is kept beside the
+// database once everything it has revoked is on the disk, and what providers that it has removed said about
+// people is forgotten. So an edit made while no portal ran takes effect like any other.
 //
 // What other processes change in the database, such as `firelane portal token revoke`, is noticed
 // within half a second.
@@ -29,9 +30,9 @@
 // # Trust
 //
 // Requests are anybody's until their token is known: header, query and body are bounded, tokens are
-// tried at a limited rate for each source, and the address of a client is taken from
+// tried at a limited rate for each source, no source may have all connections or websockets, and the address of a client is taken from
 // X-Forwarded-For only if a configured proxy says so. Where a client is, is taken from such a proxy's
 // headers only if GeoHeaders says that the proxy overwrites them. What is listed belongs to the account
-// of the token that asks; relays, which serve all accounts, are listed without their secrets. No token,
-// key or address is logged above debug.
+// of the token that asks; relays, which serve all accounts, are listed without their secrets, and their
+// tokens take a token of the API for the portal as a whole. No token, key or address is logged above debug.
 package server

@@ -252,6 +252,8 @@ type session struct {
 	// account is the token's.
 	account string
 	confirm func(*session, *channel.Link)
+	// leave gives its address's share back.
+	leave func()
 	// unknown says that the machine has heard of device and owner by this channel only; it is the
 	// reading goroutine's.
 	unknown bool
@@ -290,6 +292,7 @@ func (s *session) Message(_ *channel.Link, msg signal.Message) (reply signal.Rep
 
 // Closed tells the machine, if it knows the channel.
 func (s *session) Closed(*channel.Link, error) {
+	defer s.leave()
 	s.driver.do(func(m *portal.Portal, now time.Time) {
 		if s.driver.conns[s.id] == s {
 			delete(s.driver.conns, s.id)

@@ -31,6 +31,9 @@ type policyFile struct {
 	looked stamp
 	// unkept is a file that the machine has but that is not kept as the one in force yet.
 	unkept []byte
+	// unforgotten says that providers have gone, or may have before the start, whose claims are to
+	// be forgotten before the file is kept.
+	unforgotten bool
 }
 
 // stamp tells whether a file may have changed.
@@ -145,7 +148,7 @@ func (s *Server) adopt(text []byte, file *config.File, err error) error {
 func (s *Server) install(ctx context.Context, text []byte, file *config.File) {
 	s.policy.mu.Lock()
 	defer s.policy.mu.Unlock()
-	s.policy.text = text
+	s.policy.text, s.policy.unforgotten = text, true
 	if seen, err := look(s.options.Config); err == nil {
 		s.policy.seen = seen
 	}
@@ -156,6 +159,10 @@ func (s *Server) install(ctx context.Context, text []byte, file *config.File) {
 // apply gives a good file to the machine; the lock is held.
 func (s *Server) apply(text []byte, file *config.File) {
 	changes := config.Diff(s.policy.file.Load(), file)
+	for i := range changes {
+		gone := changes[i].Kind == config.KindProvider && changes[i].Action == config.Removed
+		s.policy.unforgotten = s.policy.unforgotten || gone
+	}
 	if len(changes) > 0 {
 		s.driver.do(func(m *portal.Portal, now time.Time) { m.HandleConfig(file, now) })
 		s.log.Info("policy file is in force", "changes", len(changes))
@@ -178,6 +185,13 @@ func (s *Server) keep(ctx context.Context) {
 	defer cancel()
 	if !s.driver.settled(ctx) {
 		return // next time
+	}
+	if p.unforgotten {
+		if err := s.forgetProviders(ctx); err != nil {
+			s.log.Error("cannot forget the claims of providers that are gone", "error", err)
+			return
+		}
+		p.unforgotten = false
 	}
 	if err := keepPolicy(s.options.Data, p.unkept); err != nil {
 		s.log.Error("cannot keep the policy file in force", "error", err)

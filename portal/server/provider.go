@@ -178,7 +178,7 @@ func (p *providers) ask(ctx context.Context, provider *oidc.Provider, source oau
 
 // identity is what is kept of the claims.
 func identity(of *config.Provider, token *oidc.IDToken, claims map[string]any) store.Identity {
-	i := store.Identity{Issuer: token.Issuer, Subject: token.Subject, Provider: of.ID, Groups: textClaims(claims)}
+	i := store.Identity{Issuer: token.Issuer, Subject: token.Subject, Provider: of.ID, Claims: textClaims(claims)}
 	text := func(name string) string {
 		s, _ := claims[name].(string)
 		return clip(s)

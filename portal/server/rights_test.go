@@ -188,7 +188,7 @@ func TestLocationHeadersNeedAFlag(t *testing.T) {
 func (p *testPortal) signedIn(t *testing.T, provider string, claims ...string) (token string) {
 	t.Helper()
 	a := p.accountOf("acme")
-	who := store.Identity{Issuer: "https://login.example", Subject: "alice", Name: "alice", Groups: claims}
+	who := store.Identity{Issuer: "https://login.example", Subject: "alice", Name: "alice", Claims: claims}
 	for _, known := range a.Providers {
 		if known.Name == provider {
 			who.Provider = known.ID
@@ -253,5 +253,79 @@ accounts:
 	c.until("resource_deleted")
 	if text := c.join(); strings.Contains(text, "Office") {
 		t.Errorf("after joining again: %s", text)
+	}
+}
+
+const twoProviders = `version: 1
+accounts:
+  - slug: acme
+    providers:
+      - {name: office, issuer: "https://login.example", client_id: a}
+      - {name: guests, issuer: "https://login.example", client_id: b}
+    sites: [{name: berlin}]
+    resources:
+      - {name: Office, type: cidr, address: 10.2.0.0/16, site: berlin}
+      - {name: Lobby, type: cidr, address: 10.3.0.0/16, site: berlin}
+    groups:
+      - {name: eng, claims: [{provider: office, claim: groups, value: eng}]}
+      - {name: visitors, claims: [{provider: guests, claim: groups, value: eng}]}
+    policies:
+      - {group: eng, resource: Office}
+      - {group: visitors, resource: Lobby}
+`
+
+// A session has the groups of its own provider, whatever another one says about the same person.
+func TestClaimsOfOneProviderAreNotAnothers(t *testing.T) {
+	p := start(t, twoProviders)
+	office := p.rawClient(t, p.signedIn(t, "office", "groups=eng"), nil)
+	if text := office.join(); !strings.Contains(text, "Office") || strings.Contains(text, "Lobby") {
+		t.Fatalf("by office: %s", text)
+	}
+	guest := p.signedIn(t, "guests", "groups=other")
+	office.send(`{"topic":"phoenix","event":"heartbeat","payload":{},"ref":9}`)
+	if _, before := office.until("phx_reply"); len(before) > 0 {
+		t.Errorf("after another provider's sign-in: %v", before)
+	}
+	if text := office.join(); !strings.Contains(text, "Office") || strings.Contains(text, "Lobby") {
+		t.Errorf("joining again: %s", text)
+	}
+	if text := p.rawClient(t, guest, nil).join(); strings.Contains(text, "Office") || strings.Contains(text, "Lobby") {
+		t.Errorf("by guests: %s", text)
+	}
+	p.stop()
+	p.serve()
+	office = p.rawClient(t, p.signedIn(t, "office", "groups=eng"), nil)
+	if text := office.join(); !strings.Contains(text, "Office") {
+		t.Errorf("after a restart: %s", text)
+	}
+}
+
+// A provider that goes takes its groups along: they do not come back with its name.
+func TestARemovedProviderTakesItsGroups(t *testing.T) {
+	p := start(t, twoProviders)
+	token := p.signedIn(t, "office", "groups=eng")
+	if text := p.rawClient(t, token, nil).join(); !strings.Contains(text, "Office") {
+		t.Fatalf("a member is told %s", text)
+	}
+	without := strings.Replace(twoProviders, `      - {name: office, issuer: "https://login.example", client_id: a}`+"\n", "", 1)
+	without = strings.Replace(without, "      - {name: eng, claims: [{provider: office, claim: groups, value: eng}]}\n", "", 1)
+	without = strings.Replace(without, "      - {group: eng, resource: Office}\n", "", 1)
+	vouching := func() int {
+		all, err := p.store.Vouching(t.Context(), p.accountOf("acme").ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(all)
+	}
+	writePolicy(t, p.file, without)
+	eventually(t, "the claims are forgotten", func() bool { return vouching() == 0 })
+	writePolicy(t, p.file, twoProviders)
+	eventually(t, "the provider is back", func() bool { return len(p.accountOf("acme").Providers) == 2 })
+	p.upgrades = newLimiter[attempt](1, time.Nanosecond) // it comes back within a second
+	if text := p.rawClient(t, token, nil).join(); strings.Contains(text, "Office") {
+		t.Errorf("the old session is told %s", text)
+	}
+	if text := p.rawClient(t, p.signedIn(t, "office", "groups=eng"), nil).join(); !strings.Contains(text, "Office") {
+		t.Errorf("a new session is told %s", text)
 	}
 }

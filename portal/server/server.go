@@ -44,6 +44,8 @@ type Options struct {
 	GeoHeaders bool
 	// ICEless lets devices that are capable of it connect without ICE.
 	ICEless bool
+	// PerAddress is how many websockets one address may have; zero is DefaultPerAddress.
+	PerAddress int
 	// Transport carries requests to OpenID Connect providers; nil is http.DefaultTransport.
 	Transport http.RoundTripper
 	// Log is where to log; nil is nowhere.
@@ -68,6 +70,9 @@ type Server struct {
 	ingests   *limiter[netip.Addr]
 	ingesting chan struct{}
 	uses      uses
+	// sockets are the shares of websockets, by the address of the device; conns those of TCP
+	// connections, by that of the peer.
+	sockets, conns *shares
 	// changing is held while the store is changed and the machine told, so that the machine hears of
 	// changes in their order.
 	changing  sync.RWMutex
@@ -80,7 +85,7 @@ type Server struct {
 // The limits on HTTP. Websockets are beyond them once they are accepted.
 const (
 	// maxConnections bounds open connections: the channels there may be, and a thousand for people.
-	maxConnections = 21000
+	maxConnections = MaxPerAddress + 1000
 	// headerTime bounds how long a header may take, requestTime a request with its body.
 	headerTime  = 10 * time.Second
 	requestTime = time.Minute
@@ -113,6 +118,10 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 		failures: newLimiter[netip.Prefix](failureBurst, failureInterval),
 		ingests:  newLimiter[netip.Addr](1, ingestInterval), ingesting: make(chan struct{}, maxIngesting),
 	}
+	if o.PerAddress == 0 {
+		o.PerAddress = DefaultPerAddress
+	}
+	s.sockets, s.conns = newShares(o.PerAddress), newShares(o.PerAddress+plainPerAddress)
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -126,7 +135,7 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.store, err = store.Open(ctx, DatabasePath(o.Data), store.Options{}); err != nil {
+	if s.store, err = store.Open(ctx, DatabasePath(o.Data), store.Options{ReserveLog: true}); err != nil {
 		return nil, err
 	}
 	if err := s.start(ctx, text, file); err != nil {
@@ -145,7 +154,8 @@ func (s *Server) start(ctx context.Context, text []byte, file *config.File) erro
 		return fmt.Errorf("load what the portal knew: %w", err)
 	}
 	if state.Distrusted = !known; !known && len(state.Authorizations) > 0 {
-		s.log.Warn("nobody knows which policy file was in force; all authorizations are revoked", "authorizations", len(state.Authorizations))
+		s.log.Warn("the policy file that was in force when the portal ended is missing: all authorizations are revoked, and clients ask for new ones; a backup holds both",
+			"missing", InForcePath(s.options.Data), "authorizations", len(state.Authorizations))
 	}
 	settings, err := s.settings(ctx)
 	if err != nil {
@@ -207,7 +217,7 @@ func (s *Server) serve(ctx context.Context, l net.Listener, c *tls.Config) error
 		ReadHeaderTimeout: headerTime, ReadTimeout: requestTime, WriteTimeout: requestTime, IdleTimeout: idleTime,
 		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
-	l = netutil.LimitListener(l, maxConnections)
+	l = &sharedListener{netutil.LimitListener(l, maxConnections), s.conns, s.trusts}
 	if c != nil {
 		c = c.Clone()
 		c.NextProtos = []string{"http/1.1"}
@@ -272,11 +282,11 @@ func (s *Server) routes() http.Handler {
 	return mux
 }
 
-// serveReady says whether devices can be served: the database answers.
+// serveReady says whether devices can be served: the database answers and can be written.
 func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), askTime)
 	defer cancel()
-	if _, err := s.store.Accounts(ctx, "", 1); err != nil || s.ending.Load() {
+	if _, err := s.store.Accounts(ctx, "", 1); err != nil || s.ending.Load() || s.store.Stats().Lost {
 		http.Error(w, "not ready", http.StatusServiceUnavailable)
 		return
 	}

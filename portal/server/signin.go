@@ -36,9 +36,12 @@ const (
 	// that comes in at nine.
 	startBurst    = 60
 	startInterval = time.Second
-	// cookieName is the cookie that ties a sign-in to the browser that began it.
-	cookieName = "firelane_sign_in"
-	// callbackPath is where providers send people back to, and cookiePath where the cookie goes.
+	// cookieName is the cookie that ties a sign-in to the browser that began it. With TLS it has a
+	// prefix: browsers take such a cookie from this host only, not from one beside or without TLS.
+	cookieName   = "firelane_sign_in"
+	cookiePrefix = "__Host-"
+	// callbackPath is where providers send people back to, and cookiePath where the cookie goes; with
+	// the prefix it goes everywhere.
 	callbackPath = "/sign-in/callback"
 	cookiePath   = "/sign-in/"
 )
@@ -187,7 +190,7 @@ func (s *signIns) serveReturn(w http.ResponseWriter, r *http.Request) {
 
 // take ends a pending sign-in, which must come from the browser that began it.
 func (s *signIns) take(ctx context.Context, r *http.Request, state string, now time.Time) (p store.PendingSignIn, b begun, ok bool) {
-	cookie, err := r.Cookie(cookieName)
+	cookie, err := r.Cookie(s.cookie("", 0).Name)
 	if err != nil || state == "" || len(state) > maxAttribute {
 		return p, b, false
 	}
@@ -208,7 +211,9 @@ var errDisabled = errors.New("person is disabled")
 func (s *signIns) admit(ctx context.Context, a *config.Account, who store.Identity, now time.Time) (text string, until time.Time, err error) {
 	ctx, end := s.server.change(ctx)
 	defer end()
-	who.Account = a.ID
+	if who.Account = a.ID; !known(s.server.account(a.ID), who.Provider) {
+		return "", until, errDisabled // it has gone meanwhile, and what it has said is forgotten or about to be
+	}
 	person, err := s.server.store.SignIn(ctx, who, now)
 	if err != nil {
 		return "", until, err
@@ -246,10 +251,13 @@ func (s *signIns) redirect() string { return s.server.options.URL.JoinPath(callb
 
 // cookie is only sent to us, only when a person comes back, and not seen by scripts.
 func (s *signIns) cookie(value string, age time.Duration) *http.Cookie {
-	return &http.Cookie{
-		Name: cookieName, Value: value, Path: cookiePath, MaxAge: int(age / time.Second),
-		Secure: s.server.options.URL.Scheme == "https", HttpOnly: true, SameSite: http.SameSiteLaxMode,
+	c := &http.Cookie{
+		Name: cookieName, Value: value, Path: cookiePath, MaxAge: int(age / time.Second), HttpOnly: true, SameSite: http.SameSiteLaxMode,
 	}
+	if s.server.options.URL.Scheme == "https" {
+		c.Name, c.Path, c.Secure = cookiePrefix+cookieName, "/", true
+	}
+	return c
 }
 
 func (s *signIns) fail(w http.ResponseWriter, status int, what string) {

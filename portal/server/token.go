@@ -17,8 +17,9 @@ type TokenWish struct {
 	Account              string
 	Site, ServiceAccount string
 	Relay                bool
-	// API is a scope.
-	API string
+	// API is a scope; with Portal, that of what belongs to the portal as a whole: its relays.
+	API    string
+	Portal bool
 	// Name is for people who look through tokens, By says who wanted it.
 	Name, By string
 	// Expires is zero for never or, for service accounts, serviceLifetime.
@@ -43,7 +44,16 @@ func (w *TokenWish) Order(f *config.File, now time.Time) (o store.TokenOrder, er
 		return o, errors.New("the token would have expired already")
 	}
 	o = store.TokenOrder{Account: store.Portal, Kind: store.RelayToken, Name: w.Name, CreatedBy: w.By, Expires: w.Expires}
-	if w.Relay {
+	if w.API != "" && w.API != ReadScope && w.API != WriteScope {
+		return o, fmt.Errorf("scope %q: want %s or %s", w.API, ReadScope, WriteScope)
+	}
+	switch {
+	case w.Portal && w.API == "":
+		return o, errors.New("only a token of the API can be for the portal as a whole")
+	case w.Portal:
+		o.Kind, o.Subject = store.APIToken, w.API
+		return o, nil
+	case w.Relay:
 		return o, nil
 	}
 	a, err := FindAccount(f, w.Account)
@@ -53,9 +63,6 @@ func (w *TokenWish) Order(f *config.File, now time.Time) (o store.TokenOrder, er
 	o.Account = a.ID
 	switch {
 	case w.API != "":
-		if w.API != ReadScope && w.API != WriteScope {
-			return o, fmt.Errorf("scope %q: want %s or %s", w.API, ReadScope, WriteScope)
-		}
 		o.Kind, o.Subject = store.APIToken, w.API
 	case w.Site != "":
 		i := slices.IndexFunc(a.Sites, func(s config.Site) bool { return s.Name == w.Site })

@@ -2,28 +2,28 @@ package server
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/firelane/firelane/portal/store"
 )
 
-// uses notes when tokens were used last: later and a few at a time, since nobody waits for it and a
-// thousand devices that come back at the same time have more urgent writes.
+// uses notes that tokens were used: later and many at a time, since nobody waits for it and a thousand
+// devices that come back at the same time have more urgent writes.
 type uses struct {
-	mu   sync.Mutex
-	last map[useKey]time.Time
+	mu sync.Mutex
+	// tokens are the ids, by account; n is how many.
+	tokens map[string]map[string]bool
+	n      int
 }
-
-type useKey struct{ account, token string }
 
 const (
 	// usesEvery is how often uses are written.
 	usesEvery = 10 * time.Second
 	// maxUses bounds those that wait; beyond it, the use of a token is noted the next time.
 	maxUses = 1 << 16
-	// usesAtOnce is how many are written at a time: they share a commit.
-	usesAtOnce = 32
 	// usedInterval is how exactly the last use of a token is kept.
 	usedInterval = time.Hour
 )
@@ -35,36 +35,35 @@ func (u *uses) note(t *store.Token, now time.Time) {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.last == nil {
-		u.last = map[useKey]time.Time{}
+	if u.tokens == nil {
+		u.tokens = map[string]map[string]bool{}
 	}
-	if len(u.last) < maxUses {
-		u.last[useKey{t.Account, t.ID}] = now
+	if u.tokens[t.Account] == nil {
+		u.tokens[t.Account] = map[string]bool{}
+	}
+	if u.n < maxUses && !u.tokens[t.Account][t.ID] {
+		u.tokens[t.Account][t.ID] = true
+		u.n++
 	}
 }
 
-func (u *uses) take() map[useKey]time.Time {
+func (u *uses) take() map[string]map[string]bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	all := u.last
-	u.last = nil
+	all := u.tokens
+	u.tokens, u.n = nil, 0
 	return all
 }
 
-// writeUses writes what has been noted.
+// writeUses writes what has been noted, one account after the other: one write at a time leaves the disk
+// to others.
 func (s *Server) writeUses(ctx context.Context) {
-	var writing sync.WaitGroup
-	room := make(chan struct{}, usesAtOnce)
-	for k, at := range s.uses.take() {
-		room <- struct{}{}
-		writing.Go(func() {
-			defer func() { <-room }()
-			if err := s.store.UseToken(ctx, k.account, k.token, at); err != nil {
-				s.log.Debug("cannot note the use of a token", "token", k.token, "error", err)
-			}
-		})
+	now := time.Now()
+	for account, tokens := range s.uses.take() {
+		if err := s.store.UseTokens(ctx, account, slices.Sorted(maps.Keys(tokens)), now); err != nil {
+			s.log.Debug("cannot note the use of tokens", "tokens", len(tokens), "error", err)
+		}
 	}
-	writing.Wait()
 }
 
 // watchUses writes uses now and then, and once more at the end.

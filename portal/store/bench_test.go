@@ -101,7 +101,7 @@ func BenchmarkAuthenticate(b *testing.B) {
 // authorizations returns a store with 1000 clients and 10 gateways, and a function that writes one
 // authorization between two of them.
 func authorizations(b *testing.B) (*Store, func(i int) error) {
-	s := open(b, Options{})
+	s := open(b, Options{ReserveLog: true})
 	var clients, gateways [1000]Device
 	var all sync.WaitGroup
 	for i := range clients {

@@ -9,11 +9,19 @@
 // # Durability
 //
 // A method that writes returns nil only when the write is on the disk. The database is SQLite in
-// WAL mode with synchronous=FULL: the log is synced before a commit is reported, so a confirmed
-// write survives the death of the process (kill -9) and, where the disk keeps its promise of
-// fsync, the loss of power. NORMAL would keep it only across the former: the log would then be
-// synced at checkpoints. A crash in the middle of a commit leaves the state before it, because
-// frames without a valid commit frame are ignored when the log is read back.
+// WAL mode. The log is synced before a commit is reported, so a confirmed write survives the death of
+// the process (kill -9) and, where the disk keeps its promise of fdatasync, the loss of power. A crash
+// in the middle of a commit leaves the state before it, because frames without a valid commit frame are
+// ignored when the log is read back.
+//
+// The sync is ours: SQLite has synchronous=NORMAL, which syncs at checkpoints only, and the writer
+// calls fdatasync on the log after each commit. SQLite's driver would call fsync, which writes the
+// file's times to the file system's journal, and waits for that too. The price is that a read may see
+// what is about to be on the disk, a sync ahead of who wrote it. After a sync that fails, what the log
+// has on the disk is not known any more, and the store refuses all further writes.
+//
+// A sync of a file that grows waits for the journal likewise. So a process that writes for long has the
+// log's blocks written at Open (Options.ReserveLog), and the log starts anew before they are used up.
 //
 // # Group commit
 //
@@ -21,7 +29,8 @@
 // goroutine therefore owns the only writing connection, takes whatever writes have queued up
 // while the last sync was under way, carries them out in one transaction, and reports to all of
 // them after its commit. Each write is in a savepoint of its own: one that fails is undone alone.
-// The log is copied into the database by another goroutine, off the way of commits.
+// The log is copied into the database by another goroutine, off the way of commits, but for the few
+// pages that commits add meanwhile: a log can start anew only when all of it has been copied.
 //
 // # Contexts
 //

@@ -6,7 +6,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -16,34 +15,49 @@ type Identity struct {
 	// Issuer and Subject are the claims iss and sub: together they name a person for ever, unlike
 	// an e-mail address.
 	Issuer, Subject string
-	// Provider is our id of the provider.
+	// Provider is our id of the provider. Several may have the same issuer.
 	Provider    string
 	Email, Name string
-	// Groups are those of the provider's claim, as of the last sign-in.
-	Groups []string
+	// Claims is what else it says, in the caller's form.
+	Claims []string
 }
 
 // Person is an actor who has signed in at least once. Sessions are the person's ClientTokens.
 type Person struct {
-	Identity
-	ID            string
-	Disabled      bool
-	Created, Seen time.Time
+	Account, ID     string
+	Issuer, Subject string
+	// Provider, Email and Name are those of the last sign-in.
+	Provider, Email, Name string
+	Disabled              bool
+	Created, Seen         time.Time
+	// Claims is what each provider said at the last sign-in with it.
+	Claims map[string][]string
 }
 
-// maxGroups bounds the groups of a person; large directories give a few hundred.
-const maxGroups = 2000
+const (
+	// maxClaims bounds the claims of one provider about a person; large directories give a few
+	// hundred groups.
+	maxClaims = 2000
+	// maxVouching bounds the providers whose claims about a person are kept, as the policy file
+	// bounds those of an account. The one longest silent goes.
+	maxVouching = 32
+)
 
-const personColumns = "account, id, issuer, subject, provider, email, name, groups, disabled, created, seen"
+const (
+	personColumns = "account, id, issuer, subject, provider, email, name, disabled, created, seen"
+	// personQuery is followed by a condition; its columns are those of scanPerson.
+	personQuery = "SELECT " + personColumns + `, (SELECT json_group_object(provider, json(said)) FROM claims
+		WHERE claims.account = people.account AND claims.person = people.id) FROM people WHERE `
+)
 
 // SignIn finds the person of an identity and notes what the provider says now, or makes the person.
-// Whether somebody who is disabled may go on is for the caller to decide.
+// What other providers have said stays. Whether somebody who is disabled may go on is for the caller
+// to decide.
 func (s *Store) SignIn(ctx context.Context, i Identity, now time.Time) (Person, error) {
 	if err := i.check(); err != nil {
 		return Person{}, err
 	}
-	i.Groups = slices.Clone(i.Groups)
-	groups, err := encode(i.Groups)
+	said, err := encode(append([]string{}, i.Claims...)) // never null
 	if err != nil {
 		return Person{}, err
 	}
@@ -52,40 +66,93 @@ func (s *Store) SignIn(ctx context.Context, i Identity, now time.Time) (Person, 
 		return Person{}, err
 	}
 	return write(ctx, s, func(t *tx) (p Person, err error) {
-		known, err := collect(t, `UPDATE people SET provider = ?, email = ?, name = ?, groups = ?, seen = ?
-			WHERE account = ? AND issuer = ? AND subject = ? RETURNING `+personColumns, scanPerson,
-			i.Provider, i.Email, i.Name, groups, ms(now), i.Account, i.Issuer, i.Subject)
+		id, err := s.signIn(t, &i, fresh, now)
 		if err != nil {
 			return p, err
 		}
-		if len(known) > 0 {
-			return known[0], nil
-		}
-		if err := t.room(i.Account, "people", s.limits.People); err != nil {
+		if err := t.exec(`INSERT INTO claims (account, person, provider, said, seen) VALUES (?, ?, ?, ?, ?)
+			ON CONFLICT DO UPDATE SET said = excluded.said, seen = excluded.seen`, i.Account, id, i.Provider, said, ms(now)); err != nil {
 			return p, err
 		}
-		p = Person{Identity: i, ID: fresh, Created: at(ms(now)), Seen: at(ms(now))}
-		return p, t.exec("INSERT INTO people ("+personColumns+") VALUES (?,?,?,?,?,?,?,?,0,?,?)",
-			i.Account, p.ID, i.Issuer, i.Subject, i.Provider, i.Email, i.Name, groups, ms(now), ms(now))
+		if err := t.exec(`DELETE FROM claims WHERE account = ?1 AND person = ?2 AND provider IN (SELECT provider FROM claims
+			WHERE account = ?1 AND person = ?2 ORDER BY provider = ?3 DESC, seen DESC LIMIT -1 OFFSET ?4)`,
+			i.Account, id, i.Provider, maxVouching); err != nil {
+			return p, err
+		}
+		return t.person(i.Account, id)
 	})
+}
+
+// signIn returns the id of an identity's person, who gets the one that is given if there is none.
+func (s *Store) signIn(t *tx, i *Identity, fresh string, now time.Time) (id string, err error) {
+	err = t.row(`UPDATE people SET provider = ?, email = ?, name = ?, seen = ?
+		WHERE account = ? AND issuer = ? AND subject = ? RETURNING id`,
+		i.Provider, i.Email, i.Name, ms(now), i.Account, i.Issuer, i.Subject).Scan(&id)
+	if !errors.Is(err, sql.ErrNoRows) {
+		return id, err
+	}
+	if err := t.room(i.Account, "people", s.limits.People); err != nil {
+		return "", err
+	}
+	return fresh, t.exec("INSERT INTO people ("+personColumns+") VALUES (?,?,?,?,?,?,?,0,?,?)",
+		i.Account, fresh, i.Issuer, i.Subject, i.Provider, i.Email, i.Name, ms(now), ms(now))
+}
+
+func (t *tx) person(account, id string) (p Person, err error) {
+	all, err := collect(t, personQuery+"account = ? AND id = ?", scanPerson, account, id)
+	if err == nil && len(all) == 0 {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return p, err
+	}
+	return all[0], nil
 }
 
 // Person returns one person of an account, by id.
 func (s *Store) Person(ctx context.Context, account, id string) (Person, error) {
-	return readOne(ctx, s, "SELECT "+personColumns+" FROM people WHERE account = ? AND id = ?", scanPerson, account, id)
+	return readOne(ctx, s, personQuery+"account = ? AND id = ?", scanPerson, account, id)
 }
 
 // People returns the people of an account in the order of their ids, after the given one, limit at
 // most.
 func (s *Store) People(ctx context.Context, account, after string, limit int) ([]Person, error) {
-	return read(ctx, s, "SELECT "+personColumns+" FROM people WHERE account = ? AND id > ? ORDER BY id LIMIT ?",
-		scanPerson, account, after, clamp(limit))
+	return read(ctx, s, personQuery+"account = ? AND id > ? ORDER BY id LIMIT ?", scanPerson, account, after, clamp(limit))
 }
 
 // SetDisabled notes whether a person may still sign in. Ending the person's sessions is the caller's
 // next step, by RevokeToken.
 func (s *Store) SetDisabled(ctx context.Context, account, id string, disabled bool) error {
 	return s.changeOne(ctx, "UPDATE people SET disabled = ? WHERE account = ? AND id = ?", disabled, account, id)
+}
+
+// Vouching returns the providers whose claims about people of an account are kept.
+func (s *Store) Vouching(ctx context.Context, account string) ([]string, error) {
+	return read(ctx, s, "SELECT DISTINCT provider FROM claims WHERE account = ?",
+		func(r *sql.Rows) (p string, err error) { return p, r.Scan(&p) }, account)
+}
+
+// forgetChunk is how many people one ForgetClaims takes: about 2 ms.
+const forgetChunk = 64
+
+// ForgetClaims drops what a provider has said about people, a few of them at a time, and returns those
+// as they are then; nobody means that nothing is left.
+func (s *Store) ForgetClaims(ctx context.Context, account, provider string) ([]Person, error) {
+	return write(ctx, s, func(t *tx) ([]Person, error) {
+		ids, err := collect(t, `DELETE FROM claims WHERE account = ?1 AND provider = ?2 AND person IN
+			(SELECT person FROM claims WHERE account = ?1 AND provider = ?2 LIMIT ?3) RETURNING person`,
+			func(r *sql.Rows) (id string, err error) { return id, r.Scan(&id) }, account, provider, forgetChunk)
+		if err != nil {
+			return nil, err
+		}
+		all := make([]Person, len(ids))
+		for i, id := range ids {
+			if all[i], err = t.person(account, id); err != nil {
+				return nil, err
+			}
+		}
+		return all, nil
+	})
 }
 
 // PendingSignIn is a sign-in between the redirect to the provider and the person's return.
@@ -155,11 +222,11 @@ func (s *Store) TakeSignIn(ctx context.Context, state string, now time.Time) (Pe
 }
 
 func (i *Identity) check() error {
-	if len(i.Groups) > maxGroups {
-		return fmt.Errorf("%w: %d groups, %d are allowed", ErrInvalid, len(i.Groups), maxGroups)
+	if len(i.Claims) > maxClaims {
+		return fmt.Errorf("%w: %d claims, %d are allowed", ErrInvalid, len(i.Claims), maxClaims)
 	}
-	for _, g := range i.Groups {
-		if err := short("group", g, maxText); err != nil {
+	for _, c := range i.Claims {
+		if err := short("claim", c, maxText); err != nil {
 			return err
 		}
 	}
@@ -170,12 +237,13 @@ func (i *Identity) check() error {
 		short("provider", i.Provider, maxID), short("email", i.Email, maxText), short("name", i.Name, maxText))
 }
 
+// scanPerson scans the columns of personQuery.
 func scanPerson(r *sql.Rows) (p Person, err error) {
-	var groups string
+	var claims string
 	var created, seen int64
-	if err := r.Scan(&p.Account, &p.ID, &p.Issuer, &p.Subject, &p.Provider, &p.Email, &p.Name, &groups, &p.Disabled, &created, &seen); err != nil {
+	if err := r.Scan(&p.Account, &p.ID, &p.Issuer, &p.Subject, &p.Provider, &p.Email, &p.Name, &p.Disabled, &created, &seen, &claims); err != nil {
 		return p, err
 	}
 	p.Created, p.Seen = at(created), at(seen)
-	return p, decode(groups, &p.Groups)
+	return p, decode(claims, &p.Claims)
 }

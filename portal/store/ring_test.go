@@ -95,29 +95,6 @@ func TestFlowLogsAreFound(t *testing.T) {
 	wantErr(t, err, ErrInvalid)
 }
 
-func TestPeopleAreKnownByIssuerAndSubject(t *testing.T) {
-	s := open(t, Options{})
-	ctx := t.Context()
-	i := Identity{Account: "acme", Issuer: "https://id.example", Subject: "42", Provider: "oidc", Email: "a@example.com", Name: "Alice", Groups: []string{"eng"}}
-	p := must(s.SignIn(ctx, i, noon))(t)
-	check(t, s.SetDisabled(ctx, "acme", p.ID, true))
-	i.Email, i.Groups = "alice@example.com", []string{"ops", "eng"}
-	again := must(s.SignIn(ctx, i, noon.Add(time.Hour)))(t)
-	if again.ID != p.ID || again.Email != "alice@example.com" || !again.Disabled || !slices.Equal(again.Groups, i.Groups) || !again.Seen.Equal(noon.Add(time.Hour)) {
-		t.Errorf("second sign-in gives %+v", again)
-	}
-	i.Issuer = "https://other.example"
-	if other := must(s.SignIn(ctx, i, noon))(t); other.ID == p.ID {
-		t.Error("another issuer's 42 is the same person")
-	}
-	if all := must(s.People(ctx, "acme", "", 0))(t); len(all) != 2 {
-		t.Errorf("%d people", len(all))
-	}
-	i.Groups = make([]string, maxGroups+1)
-	_, err := s.SignIn(ctx, i, noon)
-	wantErr(t, err, ErrInvalid)
-}
-
 func TestSignInIsTakenOnce(t *testing.T) {
 	s := open(t, Options{Limits: Limits{SignIns: 3}})
 	ctx := t.Context()

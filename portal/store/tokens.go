@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -28,7 +29,7 @@ const (
 	ServiceToken TokenKind = 4
 	// IngestToken lets a collector read flow logs.
 	IngestToken TokenKind = 5
-	// APIToken opens the HTTP API of one account; its subject is what it may do there.
+	// APIToken opens the HTTP API of one account, or of Portal; its subject is what it may do there.
 	APIToken TokenKind = 6
 )
 
@@ -193,9 +194,26 @@ func (s *Store) Tokens(ctx context.Context, account string, f TokenFilter) ([]To
 		func(r *sql.Rows) (Token, error) { return scanToken(r) }, account, f.After, f.Kind, f.Subject, f.Revoked, clamp(f.Limit))
 }
 
-// UseToken notes that a token was used at now.
-func (s *Store) UseToken(ctx context.Context, account, id string, now time.Time) error {
-	return s.changeOne(ctx, "UPDATE tokens SET used = max(used, ?) WHERE account = ? AND id = ?", ms(now), account, id)
+// useChunk is how many tokens one write notes the use of: more would make the writes behind it wait. 64
+// take about a millisecond.
+const useChunk = 64
+
+// UseTokens notes that tokens were used at now. Unknown ones are ignored.
+func (s *Store) UseTokens(ctx context.Context, account string, ids []string, now time.Time) error {
+	for chunk := range slices.Chunk(ids, useChunk) {
+		list, err := encode(chunk)
+		if err != nil {
+			return err
+		}
+		_, err = write(ctx, s, func(t *tx) (struct{}, error) {
+			return struct{}{}, t.exec("UPDATE tokens SET used = max(used, ?) WHERE account = ? AND id IN (SELECT value FROM json_each(?))",
+				ms(now), account, list)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // RevokeToken ends a token for good, and the authorizations that were given on it, which it returns
@@ -228,8 +246,8 @@ func (o *TokenOrder) check() error {
 	switch {
 	case kindNames[o.Kind] == "":
 		return fmt.Errorf("%w: token kind %d", ErrInvalid, o.Kind)
-	case (o.Kind == RelayToken) != (o.Account == Portal):
-		return fmt.Errorf("%w: relay tokens, and only they, belong to the portal as a whole", ErrInvalid)
+	case (o.Kind == RelayToken) != (o.Account == Portal) && !(o.Kind == APIToken && o.Account == Portal):
+		return fmt.Errorf("%w: relay tokens, and beside them only those of the API, belong to the portal as a whole", ErrInvalid)
 	case (o.Kind == ClientToken || o.Kind == ServiceToken) && o.Expires.IsZero():
 		return fmt.Errorf("%w: a %v token must expire", ErrInvalid, o.Kind)
 	case len(o.Nonce) > maxNonce || strings.Contains(o.Nonce, "."):

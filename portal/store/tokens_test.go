@@ -79,7 +79,7 @@ func TestTokensEnd(t *testing.T) {
 	a := authorization(c, g, "one")
 	a.Token = k.ID
 	check(t, s.PutAuthorization(ctx, a))
-	check(t, s.UseToken(ctx, "acme", k.ID, noon.Add(time.Minute)))
+	check(t, s.UseTokens(ctx, "acme", []string{k.ID, "unknown"}, noon.Add(time.Minute)))
 	gone := must(s.RevokeToken(ctx, "acme", k.ID, noon.Add(2*time.Minute)))(t)
 	if len(gone) != 1 || gone[0] != a {
 		t.Errorf("revoked with the token: %+v", gone)

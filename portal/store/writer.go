@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,10 @@ type writer struct {
 	conn    *sql.Conn
 	tx      tx
 	group   []*request
+	// log is what sync puts on the disk after a commit; lost is why that cannot be done any more.
+	log  *os.File
+	sync func() error
+	lost error
 
 	// closing is held for reading while a request is queued, so that none arrives after stop.
 	closing sync.RWMutex
@@ -53,15 +58,21 @@ const (
 	withdrawn
 )
 
-func newWriter(ctx context.Context, db *sql.DB) (*writer, error) {
+func newWriter(ctx context.Context, db *sql.DB, log string, reserve bool) (*writer, error) {
 	c, err := db.Conn(ctx)
 	if err != nil {
 		return nil, err
+	}
+	f, err := openLog(ctx, c, log, reserve)
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
 	}
 	w := &writer{
 		queue:   make(chan *request, maxQueued),
 		between: make(chan func(*tx)),
 		conn:    c,
+		log:     f,
+		sync:    func() error { return syncData(f) },
 		tx:      tx{conn: c, prepared: map[string]*sql.Stmt{}},
 		done:    make(chan error, 1),
 	}
@@ -135,7 +146,7 @@ func (w *writer) run() error {
 		case first, more := <-w.queue:
 			if !more {
 				w.tx.forget()
-				return w.conn.Close()
+				return errors.Join(w.log.Close(), w.conn.Close())
 			}
 			w.carryOutGroup(first)
 		}
@@ -199,6 +210,9 @@ func (w *writer) gather(first *request) {
 // single writes are in their requests.
 func (w *writer) commit() error {
 	start := time.Now()
+	if w.lost != nil {
+		return w.lost
+	}
 	if err := w.tx.exec("BEGIN IMMEDIATE"); err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
@@ -211,6 +225,9 @@ func (w *writer) commit() error {
 	if err := w.tx.exec("COMMIT"); err != nil {
 		w.tx.exec("ROLLBACK") // likewise
 		return fmt.Errorf("%w: %w", ErrUncertain, err)
+	}
+	if err := w.syncLog(); err != nil {
+		return err
 	}
 	w.stats.group(len(w.group), time.Since(start))
 	return nil

@@ -190,12 +190,26 @@ func TestLogStartsAnew(t *testing.T) {
 
 func TestHistogram(t *testing.T) {
 	var h Histogram
-	for _, d := range []time.Duration{0, time.Millisecond, time.Millisecond + 1, time.Hour} {
+	bounds := h.Bounds()
+	for _, d := range []time.Duration{0, bounds[4], bounds[4] + 1, time.Hour} {
 		h.add(d)
 	}
 	last := len(h.Counts) - 1
-	if h.Count != 4 || h.Counts[0] != 1 || h.Counts[1] != 1 || h.Counts[2] != 1 || h.Counts[last] != 1 || len(h.Bounds()) != last {
+	if h.Count != 4 || h.Counts[0] != 1 || h.Counts[4] != 1 || h.Counts[5] != 1 || h.Counts[last] != 1 || len(bounds) != last {
 		t.Errorf("%+v", h)
+	}
+	if bounds[0] != 100*time.Microsecond || bounds[last-1] < time.Second {
+		t.Errorf("bounds from %v to %v", bounds[0], bounds[last-1])
+	}
+}
+
+func TestGroupsAreCountedBySize(t *testing.T) {
+	var w writeStats
+	for _, n := range []int{1, 2, 3, 4, maxGroup} {
+		w.group(n, 0)
+	}
+	if got, want := w.snapshot().Sizes, [groupSizes]uint64{1, 1, 2, 0, 0, 0, 0, 0, 1}; got != want {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
 

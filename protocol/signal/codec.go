@@ -97,6 +97,13 @@ type (
 	}
 )
 
+// Pushed is a notice for the portal, never on the wire: the message of this name has been written to
+// its device's websocket. See DeviceAccessAuthorized.Push.
+type Pushed struct{ ID ID }
+
+// Event returns a name that is not on the wire.
+func (Pushed) Event() string { return "(pushed)" }
+
 // Event returns a name that is not on the wire.
 func (Connected) Event() string { return "(connected)" }
 

@@ -158,7 +158,7 @@ func goldenClient(t testing.TB, token Secret) []golden {
 		{RoleClient, false, AuthorizationFailed{resourceID, Forbidden, []string{"remote_ip"}}, `{"resource_id":` + res + `,"reason":"forbidden","violated_properties":["remote_ip"]}`},
 		{RoleClient, false, DeviceAccessAuthorized{
 			clientID, "laptop", clientKey, addr4("100.64.12.9"), addr6("fd00:2021:1111::3:7"), psk(t), gatewayICE, clientICE, Controlled, false,
-			ExpiresAt(1790084000), &PoolResource{resourceID, StaticPool, "pool", List[PoolDevice]{}, none}, nil, token,
+			ExpiresAt(1790084000), &PoolResource{resourceID, StaticPool, "pool", List[PoolDevice]{}, none}, nil, token, ID{},
 		}, `{"client_id":"11111111-1111-4111-8111-111111111111","client_name":"laptop","client_public_key":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",` +
 			`"client_ipv4":"100.64.12.9","client_ipv6":"fd00:2021:1111::3:7","preshared_key":"nf/zxFPO6UthXqXx5mQvtNZLT0cwCJiO6nYyJhnspc4=",` +
 			`"local_ice_credentials":{"username":"kwe6","password":"mzkrj52x5h5ebrfdsh5iyq"},"remote_ice_credentials":{"username":"w7up","password":"ksqwm66pilnb7skdwwfw3r"},` +

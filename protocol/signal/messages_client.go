@@ -60,7 +60,8 @@ type (
 		ViolatedProperties []string `json:"violated_properties,omitempty"`
 	}
 	// DeviceAccessAuthorized connects two clients of a device pool. Resource and ExpiresAt are
-	// there for the controlled side only.
+	// there for the controlled side only. Push is the portal's own and never on the wire: unless
+	// it is zero, whoever writes the message tells with Pushed that it has gone out.
 	DeviceAccessAuthorized struct {
 		ClientID        ID             `json:"client_id"`
 		ClientName      string         `json:"client_name"`
@@ -76,6 +77,7 @@ type (
 		Resource        *PoolResource  `json:"resource,omitempty"`
 		Subject         *Subject       `json:"subject,omitempty"`
 		IngestToken     Secret         `json:"flow_logs_ingest_token"`
+		Push            ID             `json:"-"`
 	}
 	// DeviceAccessDenied answers a RequestAuthorization for a device pool.
 	DeviceAccessDenied struct {

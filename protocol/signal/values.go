@@ -1,6 +1,7 @@
 package signal
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -56,7 +57,7 @@ func (id *ID) UnmarshalText(text []byte) error {
 }
 
 // Compare orders IDs as their text.
-func (id ID) Compare(o ID) int { return strings.Compare(string(id[:]), string(o[:])) }
+func (id ID) Compare(o ID) int { return bytes.Compare(id[:], o[:]) }
 
 // PublicKey is a WireGuard public key, on the wire in padded base64.
 type PublicKey [32]byte
