@@ -51,6 +51,22 @@ func enterNetns(t testing.TB) {
 	if err := netlink.LinkSetUp(lo); err != nil {
 		t.Fatal(err)
 	}
+	awaitAddr(t, public6)
+}
+
+// awaitAddr waits until packets to an address of this host arrive: of IPv6 that is a moment after
+// it was added.
+func awaitAddr(t testing.TB, a netip.Addr) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		routes, err := netlink.RouteGet(a.AsSlice())
+		if err == nil && len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no way to %v: %v, %v", a, routes, err)
+		}
+	}
 }
 
 // rig is a worker that the test moves by hand, over loopback: what is sent has arrived when the

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -142,9 +143,19 @@ func addDummyAddrs(t *testing.T, prefixes ...string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		addr.Flags = unix.IFA_F_NODAD // usable at once
+		addr.Flags = unix.IFA_F_NODAD
 		if err := netlink.AddrAdd(lo, addr); err != nil {
 			t.Fatal(err)
+		}
+		// Of IPv6 it is usable a moment later.
+		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+			routes, err := netlink.RouteGet(addr.IP)
+			if err == nil && len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("no way to %v: %v, %v", addr.IP, routes, err)
+			}
 		}
 	}
 }
