@@ -141,6 +141,18 @@ func connect(a, b *host, n int) {
 	await(a.t, 5*time.Second, "carrier", func() bool {
 		return a.link(name).Attrs().OperState == netlink.OperUp && b.link(name).Attrs().OperState == netlink.OperUp
 	})
+	a.awaitAddr(fmt.Sprintf("fd77:%d::1", n))
+	b.awaitAddr(fmt.Sprintf("fd77:%d::2", n))
+}
+
+// awaitAddr waits until packets to an address of the host arrive: of IPv6 that is a moment after
+// it was added and the interface came up.
+func (h *host) awaitAddr(a string) {
+	h.t.Helper()
+	await(h.t, 10*time.Second, "way to "+a, func() bool {
+		routes, err := h.links.RouteGet(net.ParseIP(a))
+		return err == nil && len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL
+	})
 }
 
 // await waits until ok holds, looking again every few milliseconds.

@@ -89,6 +89,9 @@ func wire(a, b *host, n int) {
 		h.addAddr(name, fmt.Sprintf("44.%d.0.%d/24", n, i+1), fmt.Sprintf("2001:db8:%d::%d/64", n, i+1))
 		h.setUp(name)
 	}
+	for i, h := range []*host{a, b} {
+		h.awaitAddr(fmt.Sprintf("2001:db8:%d::%d", n, i+1))
+	}
 }
 
 // route makes routers of those in the middle, and has the gateway masquerade.

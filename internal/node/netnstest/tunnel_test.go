@@ -105,6 +105,7 @@ func (x *tunnel) configure() {
 	x.set("private-key", x.keyFile, "listen-port", strconv.Itoa(x.port))
 	x.addAddr(x.name, fmt.Sprintf("10.99.0.%d/24", x.n), fmt.Sprintf("fd99::%d/64", x.n))
 	x.setUp(x.name)
+	x.awaitAddr(x.addr6())
 }
 
 // set is `wg set`.
