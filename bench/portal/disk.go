@@ -17,12 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bareTime is how long the disk is measured before and after the portal's turn, and besideRate at which rate
-// beside it: often enough to meet what stalls everybody, seldom enough not to be it.
-const (
-	bareTime   = 3 * time.Second
-	besideRate = 20
-)
+// bareTime is how long the disk is measured before and after the portal's turn.
+const bareTime = 3 * time.Second
 
 // barePages is what one bare write overwrites: what one authorization adds to the log.
 const barePages = 8
@@ -66,8 +62,8 @@ func (l *load) bare(ctx context.Context, rate int, duration time.Duration) ([]ti
 }
 
 // printBare prints what the disk takes by itself.
-func printBare(when string, times []time.Duration) {
-	fmt.Printf("  bare fdatasync     p50 %v, p99 %v, max %v: %d KiB into a file that has its blocks, %s\n",
+func (l *load) printBare(when string, times []time.Duration) {
+	l.printf("  bare fdatasync     p50 %v, p99 %v, max %v: %d KiB into a file that has its blocks, %s\n",
 		percentile(times, 50), percentile(times, 99), percentile(times, 100), barePages*4, when)
 }
 
@@ -136,14 +132,15 @@ func (h histogram) microseconds(p uint64) time.Duration {
 	return time.Duration(us) * time.Microsecond
 }
 
-// printShare prints what the durable write takes of an authorization.
-func printShare(before, after map[string]histogram) {
+// printShare prints what the durable write takes of an authorization, and returns its p99.
+func (l *load) printShare(before, after map[string]histogram) time.Duration {
 	const prefix = "firelane_portal_store_"
 	of := func(name string) histogram { return after[prefix+name].since(before[prefix+name]) }
 	write, commit, group := of("write_microseconds"), of("commit_microseconds"), of("group_writes")
-	fmt.Printf("  durable write      p50 %v, p99 %v (to a quarter): from handing it to the store until it is on the disk\n",
+	l.printf("  durable write      p50 %v, p99 %v (to a quarter): from handing it to the store until it is on the disk\n",
 		write.microseconds(50), write.microseconds(99))
-	fmt.Printf("  transactions       %d for %d writes: p50 %v, p99 %v; writes in one: p50 %v, p99 %v, at most %v\n",
+	l.printf("  transactions       %d for %d writes: p50 %v, p99 %v; writes in one: p50 %v, p99 %v, at most %v\n",
 		commit[math.Inf(1)], write[math.Inf(1)], commit.microseconds(50), commit.microseconds(99),
 		group.percentile(50), group.percentile(99), group.percentile(100))
+	return write.microseconds(99)
 }

@@ -36,19 +36,24 @@ accounts:
     policies: [{group: robots, resource: a}, {group: robots, resource: b}]
 `
 
-// load is one run.
-type load struct {
+// options are the command line.
+type options struct {
 	program            string
 	clients, gateways  int
-	rate               int
+	rate, beside       int // per second
 	duration, patience time.Duration
+}
 
+// load is one run.
+type load struct {
+	options
 	dir, policy, url, metrics string
 	resource                  signal.ID
 	tokens                    []string // of clients, then gateways, then the relay
 	process                   *exec.Cmd
 	devices                   []*device
 	fatal                     atomic.Int64
+	text                      string // what was printed
 }
 
 // device is one client, gateway or relay.
