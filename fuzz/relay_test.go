@@ -18,6 +18,8 @@ const (
 	relaySteps = 200
 	// relayApart is the distance between the channel numbers of scripts, which are on several pages.
 	relayApart = 0x1ff
+	// relayExpiry, in 2100, is later than the years that a script can let pass.
+	relayExpiry = "4102444800"
 )
 
 var (
@@ -27,11 +29,12 @@ var (
 		netip.MustParseAddrPort("[2001:db8::1]:1"), netip.MustParseAddrPort("192.0.2.9:0")}
 	relayPeers = []netip.AddrPort{stunPeer, netip.MustParseAddrPort("[2001:db8::9]:1"), netip.MustParseAddrPort("127.0.0.1:1"),
 		netip.MustParseAddrPort("203.0.113.1:50001")}
+	relayHome    = [2]netip.Prefix{netip.MustParsePrefix("198.51.100.1/32"), netip.MustParsePrefix("2001:db8::8/125")}
 	relayMethods = []stun.Method{stun.Allocate, stun.Refresh, stun.ChannelBind, stun.CreatePermission, stun.Binding, 0x006}
 	relaySeconds = []uint32{0, 1, 300, 599, 600, 900, 1 << 20}
 	relayLowest  = uint16(50000)
 	relayHighest = uint16(50003)
-	relayUsers   = []string{"1892160000:a", "1892160000:b", "1:expired", "nonsense"}
+	relayUsers   = []string{relayExpiry + ":a", relayExpiry + ":b", "1:expired", "nonsense"}
 	relayLocal   = netip.MustParseAddrPort("203.0.113.1:3478")
 	relayOpens   = [4]openEnd{opened, portTaken, opened, hostExhausted}
 )
@@ -56,7 +59,7 @@ type relayWorld struct {
 	opens  []relay.Open
 	nonces [4][]byte
 	ids    uint32
-	here   bool // stunPeer's address is the host's
+	here   [2]bool // relayHome is the host's, of IPv4 and of IPv6
 }
 
 // FuzzRelay reads its input as a script of requests, right and wrong, of opens that succeed, fail
@@ -84,7 +87,7 @@ func FuzzRelay(f *testing.F) {
 				w.send(int(b)%len(relaySockets), script[:n])
 				script = script[n:]
 			case 3:
-				w.host(b&1 != 0)
+				w.host(b&1 != 0, b&2 != 0)
 				w.pass(time.Duration(relaySeconds[int(a)%len(relaySeconds)]) * time.Second / 2)
 			case 4:
 				w.open(relayOpens[a%4])
@@ -148,7 +151,11 @@ func (w *relayWorld) request(who, what, flaw byte) {
 	case stun.Refresh:
 		b.Uint32(stun.Lifetime, relaySeconds[variant%len(relaySeconds)])
 	case stun.ChannelBind:
-		b.Address(stun.XORPeerAddress, relayPeers[variant%len(relayPeers)])
+		peer := relayPeers[variant%len(relayPeers)]
+		if flaw&0x10 != 0 { // no flaw, but a port that may be an allocation's
+			peer = netip.AddrPortFrom(peer.Addr(), relayLowest+uint16(flaw>>5&3))
+		}
+		b.Address(stun.XORPeerAddress, peer)
 		b.Channel(0x4000 + uint16(variant/len(relayPeers))*relayApart)
 	}
 	if flaw&1 == 0 {
@@ -233,12 +240,14 @@ func (w *relayWorld) open(end openEnd) {
 	}
 }
 
-// host gives this host the address of stunPeer, or takes it away.
-func (w *relayWorld) host(here bool) {
-	w.here = here
-	var own []netip.Addr
-	if here {
-		own = append(own, stunPeer.Addr())
+// host gives this host what is in relayHome, or takes it away.
+func (w *relayWorld) host(v4, v6 bool) {
+	w.here = [2]bool{v4, v6}
+	var own []netip.Prefix
+	for i, here := range w.here {
+		if here {
+			own = append(own, relayHome[i])
+		}
 	}
 	w.s.SetHost(own, relayLocal.Port())
 }
@@ -247,7 +256,7 @@ func (w *relayWorld) host(here bool) {
 func (w *relayWorld) takeAllPorts() {
 	for i := range relayHighest - relayLowest + 1 {
 		from := relay.Tuple{Remote: netip.AddrPortFrom(stunPeer.Addr(), 1000+i), Local: relayLocal}
-		user := fmt.Sprintf("1892160000:all%d", i)
+		user := fmt.Sprintf("%s:all%d", relayExpiry, i)
 		key := relayKey(user)
 		var m stun.Message
 		for m.Class != stun.Success {
@@ -337,12 +346,18 @@ func (w *relayWorld) check() {
 	}
 }
 
-// checkReach checks that a channel to an address of this host ends at an allocation or nowhere.
+// checkReach checks that a channel to an address of this host ends at an allocation of the family or
+// nowhere.
 func (w *relayWorld) checkReach(c *relay.Channel) {
 	far, closed := w.s.Table().Hairpin(c)
 	public := c.Peer.Addr() == relayLocal.Addr()
-	here := w.here && c.Peer.Addr() == stunPeer.Addr()
-	live := w.s.Table().Port(c.Peer.Port()) != nil
+	here := w.here[0] && relayHome[0].Contains(c.Peer.Addr()) || w.here[1] && relayHome[1].Contains(c.Peer.Addr())
+	family := relay.IPv6
+	if c.Peer.Addr().Is4() {
+		family = relay.IPv4
+	}
+	a := w.s.Table().Port(c.Peer.Port())
+	live := a != nil && a.Families&family != 0
 	if want := public || here && !live; closed != want || far != nil && !(public && live) {
 		w.t.Fatalf("channel to %v: leads to %+v, closed %v", c.Peer, far, closed)
 	}

@@ -71,8 +71,8 @@ func Users(realm string, passwords map[string]string) (Credentials, error) {
 // identity is what a USERNAME turned out to be.
 type identity struct {
 	key [md5.Size]byte
-	// signs: refusals are signed with key before the request has proved anything. Firezone's
-	// clients ignore a refusal that is not signed. With passwords that people choose, each
+	// signs: refusals of signed requests are signed with key before the request has proved anything.
+	// Firezone's clients ignore a refusal that is not signed. With passwords that people choose, each
 	// signature would be something to guess at without asking again, so there are none.
 	signs bool
 	// valid: the user exists and has not expired.

@@ -27,7 +27,7 @@ func TestPassword(t *testing.T) {
 }
 
 // Each defect has its code, in the order in which they are looked for, and a refusal is signed
-// with the right password whenever the user name has one.
+// with the right password whenever the user name has one and the request is signed.
 func TestRefusals(t *testing.T) {
 	h := newHarness(t, nil)
 	d := h.device("192.0.2.1:1000", "a")
@@ -45,7 +45,7 @@ func TestRefusals(t *testing.T) {
 		realm           string
 		code, how       int
 	}{
-		{"no signature", d.name, string(n[:]), nil, "", 401, signed},
+		{"no signature", d.name, string(n[:]), nil, "", 401, unsigned},
 		{"no signature and no user name", "", string(n[:]), nil, "", 401, unsigned},
 		{"no user name", "", string(n[:]), d.key[:], "", 401, unsigned},
 		{"no nonce", d.name, "", d.key[:], "", 401, signed},
@@ -195,6 +195,8 @@ func TestNoAmplification(t *testing.T) {
 	}
 	malformed := stun.Start(nil, stun.Request, stun.Binding, stun.TransactionID{1})
 	malformed.Channel(1)
+	brief := stun.Start(nil, stun.Request, stun.Refresh, stun.TransactionID{1})
+	brief.Text(stun.Username, []byte("1:"))
 	for _, c := range []struct {
 		name    string
 		request []byte
@@ -205,6 +207,7 @@ func TestNoAmplification(t *testing.T) {
 		{"incomplete Allocate", bare(stun.Allocate), 117},
 		{"Refresh of nobody", bare(stun.Refresh), 225},
 		{"Refresh with a name", d.build(stun.Refresh, nil), 140},
+		{"Refresh with the shortest name", brief.Bytes(), 195},
 	} {
 		h.s.HandleMessage(c.request, d.from, h.now)
 		h.s.Drain(&h.out)

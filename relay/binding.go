@@ -74,7 +74,6 @@ func (b *Bindings) Answer(dst, datagram []byte, from Tuple, now int64) ([]byte, 
 	return w.Bytes(), Answered
 }
 
-// unmapped turns an IPv4 address in IPv6 clothes into what it is.
-func unmapped(a netip.AddrPort) netip.AddrPort {
-	return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
-}
+// unmapped turns an IPv4 address in IPv6 clothes into what it is. A link-local address keeps its
+// zone, without which nothing reaches it.
+func unmapped(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }

@@ -21,8 +21,12 @@ func (b *bucket) set(rate, seconds float64) {
 	}
 }
 
-// take removes n tokens, or none and reports false if there are fewer.
+// take removes n tokens, or none and reports false if there are fewer, or if n is negative: nobody
+// gets tokens by taking.
 func (b *bucket) take(n, now int64) bool {
+	if n < 0 {
+		return false
+	}
 	if b.perToken == 0 {
 		return true
 	}

@@ -31,7 +31,7 @@ func (s *Server) channelBind(r *request) {
 		return
 	}
 	far := s.reach(r.m.Peer)
-	if !s.allows(far, r.m.Peer) {
+	if s.table.blocks(far, r.m.Peer.Port()) {
 		s.counters.count(EventDeniedPeer)
 		s.refuse(r, 403)
 		return

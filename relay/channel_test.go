@@ -108,7 +108,7 @@ func TestPeerRules(t *testing.T) {
 		c.Peers.Deny = []netip.Prefix{netip.MustParsePrefix("192.0.2.64/26")}
 	}
 	h := newHarness(t, change)
-	h.s.SetHost([]netip.Addr{netip.MustParseAddr("10.9.9.9")}, 3478)
+	h.s.SetHost(own("10.9.9.9"), 3478)
 	d := h.device("192.0.2.1:1000", "a")
 	d.allocate(both)
 	number := uint16(0x4000)
@@ -122,7 +122,7 @@ func TestPeerRules(t *testing.T) {
 	check(d, denied, 403)
 	check(d, allowed, 0)
 	other := h.device("192.0.2.2:1000", "b")
-	other.allocate()
+	other.allocate(both)
 	pair := []string{"203.0.113.1", "[2001:db8:1::1]", "10.9.9.9", "[64:ff9b::a09:909]"}
 	for i := range pair {
 		pair[i] += fmt.Sprintf(":%d", other.published().Port)

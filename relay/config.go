@@ -12,6 +12,9 @@ type Config struct {
 	// Public4 and Public6 are the addresses that clients are told and peers send to. At least
 	// one is needed; they are also the families in which ports are bound.
 	Public4, Public6 netip.Addr
+	// Bind4 and Bind6 are the addresses that the relayed ports are bound to; the zero Addr is all
+	// of the family. Listen takes them from its Settings.
+	Bind4, Bind6 netip.Addr
 	// LowestPort and HighestPort are the range of relayed ports; 0 means 49152 and 65535.
 	LowestPort, HighestPort uint16
 	// Credentials say who may allocate.
@@ -23,7 +26,8 @@ type Config struct {
 	Peers PeerRules
 	// Limits bound what strangers and clients can use up; see DefaultLimits.
 	Limits Limits
-	// Software is what answers to requests with a user name say in SOFTWARE; "" means "firelane".
+	// Software is what answers to requests with a user name and a signature say in SOFTWARE; ""
+	// means "firelane".
 	// Short is good: it is part of refusals.
 	Software string
 	// Seed is the source of all chance: ports, nonces, hash seeds. From a good generator.
@@ -36,8 +40,9 @@ const (
 	defaultHighestPort = 65535
 )
 
-// maxSoftware keeps answers small.
-const maxSoftware = 64
+// maxSoftware keeps answers small: with a name of this length a request of the least size that is
+// refused with a signature is amplified as little as one without, and Firezone's relay has 28.
+const maxSoftware = 32
 
 // complete returns c with defaults filled in, or says what is wrong with it.
 func (c Config) complete() (Config, error) {

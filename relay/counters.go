@@ -41,14 +41,20 @@ const (
 	EventMalformedUser
 	// EventBindingRate: a source asked for more Binding answers than it may.
 	EventBindingRate
-	// EventRefusalRate: a source sent more requests without credentials than are answered.
+	// EventRefusalRate: a source sent more requests without credentials, or with wrong ones, than
+	// are answered.
 	EventRefusalRate
 	// EventOutputFull: more answers were pending than the driver may leave undrained.
 	EventOutputFull
 	// EventOpening: a client repeated an Allocate while its port was being bound.
 	EventOpening
-	// EventDeniedPeer: a channel or permission to a denied address was refused.
+	// EventDeniedPeer: a channel to a denied address was refused.
 	EventDeniedPeer
+	// EventAnswerLost: an answer of the machine did not fit into the send buffer in time, or its
+	// socket failed.
+	EventAnswerLost
+	// EventLost: an allocation ended because the kernel did not let its port be served.
+	EventLost
 
 	events
 )
@@ -57,7 +63,7 @@ var eventNames = [events]string{
 	"relay.allocations.made", "relay.allocations.expired", "relay.allocations.deleted", "relay.allocations.replaced",
 	"relay.open_failed", "relay.drops.port_zero", "relay.drops.not_request", "relay.drops.malformed_user",
 	"relay.drops.binding_rate", "relay.drops.refusal_rate", "relay.drops.output_full", "relay.drops.opening",
-	"relay.denied_peers",
+	"relay.denied_peers", "relay.drops.answer_lost", "relay.allocations.lost",
 }
 
 // kinds are the methods that answers are counted by, the last for any other.

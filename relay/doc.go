@@ -12,6 +12,9 @@
 // loses what it sends before its channel is bound (pion/turn), or everything (turnutils_uclient
 // with -s). An empty datagram reaches a peer, but none comes back: sockets do not report them.
 //
+// A client need not wait for the answer to a ChannelBind before it sends on the channel: workers hold
+// what comes right behind one until the machine has handled it.
+//
 // # Obligations of the driver
 //
 //  1. Call the Server from one goroutine, with a now that does not go back (if it does, the
@@ -21,7 +24,7 @@
 //  3. For each Open bind one UDP socket per family on the port and tell HandleOpened, soon and
 //     exactly once, also when another program has the port; or HandleNotOpened when the host has
 //     no room for more sockets. The client waits for the answer, and success is only answered
-//     when the port is really bound.
+//     when the port is really bound. If a bound socket cannot be served after all, HandleLost.
 //  4. For each Close, close the sockets behind the handle given to HandleOpened. The allocation
 //     has left the table by then, but a worker in the middle of a batch may still hold it: a
 //     descriptor must not be reused before every worker has begun a new batch. A Close of an

@@ -161,10 +161,13 @@ func (e *egress) flush() {
 		for at := x.first; at != noGather; at = e.out[at].next {
 			e.out[at].store = e.out[at].Pieces // where it has grown to
 			e.list = append(e.list, &e.out[at].Gather)
-			e.counts.sizes.count(&e.out[at])
+			e.counts.handOver(&e.out[at])
 		}
 		x.busy = false
+		datagrams, bytes := x.socket.Sent()
 		e.send(x, &patience)
+		after, bytesAfter := x.socket.Sent()
+		e.counts.carried(x.shared, int(after-datagrams), int(bytesAfter-bytes))
 	}
 	for i := range e.n {
 		e.out[i].channel = nil

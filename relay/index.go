@@ -111,7 +111,8 @@ func place[K comparable, V any](slots []atomic.Pointer[entry[K, V]], e *entry[K,
 // addrKey is an address and port, IPv4 mapped into IPv6, in a form that compares and hashes fast.
 type addrKey struct{ hi, lo, port uint64 }
 
-// tupleKey is a Tuple likewise.
+// tupleKey is a Tuple likewise, in which the port of remote has the zone above it: on two links one
+// link-local address may be two clients.
 type tupleKey struct{ remote, local addrKey }
 
 func keyOfAddr(a netip.AddrPort) addrKey {
@@ -120,7 +121,20 @@ func keyOfAddr(a netip.AddrPort) addrKey {
 }
 
 func keyOfTuple(remote, local netip.AddrPort) tupleKey {
-	return tupleKey{keyOfAddr(remote), keyOfAddr(local)}
+	k := tupleKey{keyOfAddr(remote), keyOfAddr(local)}
+	if zone := remote.Addr().Zone(); zone != "" {
+		k.remote.port |= numberOf(zone) << 16
+	}
+	return k
+}
+
+// numberOf returns a number for a zone in decimal digits, which takes 35 bits and which no other
+// has: that of its digits counted from one.
+func numberOf(zone string) (n uint64) {
+	for i := range len(zone) {
+		n = n*11 + uint64(zone[i]-'0'+1)
+	}
+	return n
 }
 
 // hash mixes the key with a secret seed by folded 128-bit multiplications (the construction of

@@ -30,7 +30,10 @@ type Limits struct {
 	// bound. Beyond: no answer.
 	BindingsPerSecond int
 	// RefusalsPerSecond bounds, likewise, the answers to requests that have neither valid
-	// credentials nor the nonce that was sent to their address, be it used up.
+	// credentials nor the nonce that was sent to their address, be it used up; and as many again to
+	// requests with the nonce and wrong credentials. A source beyond the latter is not heard at all
+	// for a while where passwords can be guessed (Users), so that it learns of no right one either,
+	// but for clients that have an allocation.
 	RefusalsPerSecond int
 	// Nonces bounds the clients whose use of their nonce is counted, about 250 bytes each; 0 means
 	// the default. Beyond, the one that has been silent for longest starts anew.
@@ -85,8 +88,21 @@ func (l *Limiter) Allow(source netip.Addr, now int64) bool {
 	if l.cells == nil {
 		return true
 	}
-	cell := addrKey{hi: sourceOf(source)}.hash(l.seed) % limiterCells
-	return takeAt(&l.cells[cell], l.cost, l.burst, now)
+	return takeAt(l.cell(source), l.cost, l.burst, now)
+}
+
+// Spent reports whether Allow would refuse, and changes nothing.
+func (l *Limiter) Spent(source netip.Addr, now int64) bool {
+	if l.cells == nil {
+		return false
+	}
+	var peek atomic.Int64
+	peek.Store(l.cell(source).Load())
+	return !takeAt(&peek, l.cost, l.burst, now)
+}
+
+func (l *Limiter) cell(source netip.Addr) *atomic.Int64 {
+	return &l.cells[addrKey{hi: sourceOf(source)}.hash(l.seed)%limiterCells]
 }
 
 // sourceOf is what stands for one source: an IPv4 address, or the network part of an IPv6

@@ -17,6 +17,8 @@ func (r *Relay) look() {
 		if count, due := r.unread.note(time.Now()); due {
 			r.log.Warn("this host's addresses are unknown: those of before are assumed", "error", err, "failures", count)
 		}
+	} else {
+		r.unread = failures{}
 	}
 	if r.Counters().ActiveAllocations.Load() == 0 {
 		return
@@ -29,7 +31,7 @@ func (r *Relay) look() {
 }
 
 // losses is what the sockets of ports count of what they lost.
-type losses struct{ overflows, failures uint64 }
+type losses struct{ overflows, failures, unreadable uint64 }
 
 // look counts what the next sockets of ports have lost since the worker looked last.
 func (w *Worker) look() {
@@ -51,8 +53,10 @@ func (w *Worker) settle(s *slot) {
 		overflows: st.RecvOverflow,
 		failures: st.SendUnreachable + st.SendProhibited + st.SendRefused + st.SendTooLong + st.SendNoMemory +
 			st.SendInvalid + st.SendOther,
+		unreadable: st.RecvMalformed + st.RecvTruncated,
 	}
 	w.counts.add(PortOverflows, int(lost.overflows-s.settled.overflows))
 	w.counts.add(PortSendFailures, int(lost.failures-s.settled.failures))
+	w.counts.add(PortUnreadable, int(lost.unreadable-s.settled.unreadable))
 	s.settled = lost
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/firelane/firelane/batch"
 )
 
-// awaitLook waits for what control sees with its next look.
+// awaitLook waits for what control or a worker comes to see in a moment.
 func awaitLook(t *testing.T, what string, seen func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !seen(); time.Sleep(time.Millisecond) {

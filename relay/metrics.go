@@ -19,7 +19,7 @@ func (r *Relay) Metrics() (all []observe.Metric) {
 			Label: "reason", LabelValue: Drop(d).String(), Value: n})
 	}
 	for m, n := range traffic.Measures {
-		all = append(all, observe.Metric{Name: "relay_carried_total", Help: "What the workers did.",
+		all = append(all, observe.Metric{Name: "relay_carried_total", Help: "What the workers did; of datagrams relayed, those that the kernel sent.",
 			Label: "figure", LabelValue: Measure(m).String(), Value: n})
 	}
 	all = append(all, sizeMetric(&traffic))

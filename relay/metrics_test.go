@@ -16,6 +16,7 @@ func TestMetricsShowEverything(t *testing.T) {
 	c.allocate()
 	c.bind(0x4000, peer.addr)
 	exchange(t, c, peer, 0x4000)
+	awaitCarried(t, r, 20, 20*1280)
 	p, err := NewPortal(PortalConfig{API: "wss://portal", Stamp: NewStampSecret()})
 	if err != nil {
 		t.Fatal(err)

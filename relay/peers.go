@@ -14,14 +14,17 @@ type PeerRules struct {
 	// AllowLinkLocal allows 169.254.0.0/16 and fe80::/10. The former is where clouds keep the
 	// credentials of their machines.
 	AllowLinkLocal bool
-	// DenyPrivate refuses 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 100.64.0.0/10 and fc00::/7.
+	// DenyPrivate refuses 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 100.64.0.0/10 and fc00::/7,
+	// but no public address of the relay, as Deny.
 	// Off by default: clients bind channels to every candidate of a peer, and relay and peer may
 	// well share a private network.
 	DenyPrivate bool
 	// AllowOwn allows any port of this host's addresses, but for the public ones and the relay's
 	// listening port.
 	AllowOwn bool
-	// Deny refuses these too.
+	// Deny refuses these too, other addresses of this host included. The public ones lead to
+	// allocations whatever it says: this is how two clients of one relay meet, and no way to
+	// anything else.
 	Deny []netip.Prefix
 }
 
@@ -45,10 +48,12 @@ type reach uint32
 const (
 	// toAnyone: whatever answers there.
 	toAnyone reach = iota
-	// toAllocations: the peer's address is this host's. Only while its port is an allocation's
-	// does the channel carry data: two clients of one relay talk through two allocations, but
-	// the port of one that is gone may be another program's tomorrow.
-	toAllocations
+	// toAllocations4 and toAllocations6: the peer's address is one of this host, of IPv4 or IPv6.
+	// Only while its port is that of an allocation of the family does the channel carry data: two
+	// clients of one relay talk through two allocations, but the port of one that is gone may be
+	// another program's tomorrow, and that of one in the other family may be today.
+	toAllocations4
+	toAllocations6
 	// toNobody: refused.
 	toNobody
 )
@@ -61,11 +66,14 @@ func (s *Server) reach(peer netip.AddrPort) reach {
 	case peer.Port() == 0 || a.Is4In6(), s.isListening(peer):
 		return toNobody
 	case a == s.cfg.Public4 || a == s.cfg.Public6:
-		return toAllocations
-	case s.isOwn(a) && !s.cfg.Peers.AllowOwn && !a.IsLoopback() && !a.IsLinkLocalUnicast():
-		return toAllocations
+		return toAllocations(a)
 	case !s.cfg.Peers.allows(a):
 		return toNobody
+	case s.isOwn(a) && !s.cfg.Peers.AllowOwn && !a.IsLoopback() && !a.IsLinkLocalUnicast():
+		if !s.bindsTo(a) {
+			return toNobody
+		}
+		return toAllocations(a)
 	}
 	inner, is := embedded(a)
 	if is && !slices.ContainsFunc(inner[:], netip.Addr.IsValid) {
@@ -80,15 +88,24 @@ func (s *Server) reach(peer netip.AddrPort) reach {
 	return far
 }
 
-// allows reports whether a channel that leads as far as r may be bound to peer now.
-func (s *Server) allows(r reach, peer netip.AddrPort) bool {
-	return r == toAnyone || r == toAllocations && s.table.Port(peer.Port()) != nil
+// toAllocations is how far a channel leads to an address of this host.
+func toAllocations(a netip.Addr) reach {
+	if a.Is4() {
+		return toAllocations4
+	}
+	return toAllocations6
 }
 
 // isOwn reports whether an address is this host's, the public ones apart.
-func (s *Server) isOwn(a netip.Addr) bool {
-	_, found := slices.BinarySearchFunc(s.own, a, netip.Addr.Compare)
-	return found || a.IsLoopback()
+func (s *Server) isOwn(a netip.Addr) bool { return localTo(s.own, a) || a.IsLoopback() }
+
+// bindsTo reports whether allocations are bound to an address of this host.
+func (s *Server) bindsTo(a netip.Addr) bool {
+	bind := s.cfg.Bind6
+	if a.Is4() {
+		bind = s.cfg.Bind4
+	}
+	return !bind.IsValid() || bind == a
 }
 
 // isListening reports whether peer is the relay's own listening port, at any address of this host.
@@ -97,13 +114,12 @@ func (s *Server) isListening(peer netip.AddrPort) bool {
 	return s.port != 0 && peer.Port() == s.port && (a == s.cfg.Public4 || a == s.cfg.Public6 || s.isOwn(a))
 }
 
-// SetHost says what this host is: the addresses of its interfaces, behind which clients shall reach
-// nothing but allocated ports, and the relay's listening port, which they shall reach at none of
-// them. To be called before the first request and whenever the addresses have changed; channels
-// that exist obey from then on. own is kept and sorted.
-func (s *Server) SetHost(own []netip.Addr, port uint16) {
-	slices.SortFunc(own, netip.Addr.Compare)
-	s.own, s.port = own, port
+// SetHost says what this host is: the addresses and networks whose packets end at it, where clients
+// shall reach nothing but allocated ports, and the relay's listening port, which they shall reach at
+// none of them. To be called before the first request and whenever the addresses have changed;
+// channels that exist obey from then on. own is kept and sorted.
+func (s *Server) SetHost(own []netip.Prefix, port uint16) {
+	s.own, s.port = disjoint(own), port
 	for _, l := range s.leases {
 		for _, b := range l.byNumber {
 			b.channel.reach.Store(uint32(s.reach(b.channel.Peer)))

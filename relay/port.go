@@ -15,6 +15,7 @@ import (
 type port struct {
 	// Set before the worker gets it, never written again.
 	number uint16
+	id     AllocationID // whose port it is
 	worker *Worker
 
 	// closed is made by control with the order to abandon the port, and closed by the worker.
@@ -105,7 +106,7 @@ type slot struct {
 	settled losses // what the worker has counted of the socket's
 }
 
-// adopt makes the worker poll the sockets of p.
+// adopt makes the worker poll the sockets of p: all of them, or none when it fails.
 func (w *Worker) adopt(p *port) error {
 	for _, f := range []struct {
 		socket *udp.Socket
@@ -117,6 +118,7 @@ func (w *Worker) adopt(p *port) error {
 		tag := w.freeTag()
 		if err := w.set.Add(f.socket.Fd(), int(tag)); err != nil {
 			w.free = append(w.free, tag)
+			w.ignore(p)
 			return err
 		}
 		w.slots[tag] = slot{port: p, socket: f.socket}
@@ -138,6 +140,15 @@ func (w *Worker) freeTag() int32 {
 
 // abandon stops polling the sockets of p and closes them.
 func (w *Worker) abandon(p *port) {
+	w.ignore(p)
+	_ = p.close()
+	if p.closed != nil {
+		close(p.closed)
+	}
+}
+
+// ignore stops polling those sockets of p that are polled.
+func (w *Worker) ignore(p *port) {
 	for _, f := range []struct {
 		socket *udp.Socket
 		tag    *int32
@@ -150,10 +161,6 @@ func (w *Worker) abandon(p *port) {
 		w.slots[*f.tag] = slot{}
 		w.free = append(w.free, *f.tag)
 		*f.tag = noTag
-	}
-	_ = p.close()
-	if p.closed != nil {
-		close(p.closed)
 	}
 }
 

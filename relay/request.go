@@ -19,6 +19,8 @@ type request struct {
 	returned bool
 	// checked: the credentials are good.
 	checked bool
+	// silent: the credentials were not looked at, and there is no answer.
+	silent bool
 }
 
 // complete reports whether a request has what its method cannot do without, and is of a method
@@ -53,6 +55,9 @@ func (s *Server) authenticate(r *request) (code int) {
 	switch {
 	case nonce != nonceGood:
 		return 438
+	case s.guesses(r):
+		r.silent = true
+		return 401
 	case !m.Verify(r.user.key[:]), !r.user.valid:
 		return 401
 	}
@@ -60,27 +65,57 @@ func (s *Server) authenticate(r *request) (code int) {
 	return 0
 }
 
+// guesses reports whether a request comes from a source that has had as many wrong passwords as it
+// may, where passwords can be guessed: then the right one would be as silent as the others, since to
+// leave wrong ones unanswered tells the right one from them. A client that has an allocation goes on
+// with the user name that it has it for, whatever its neighbours try.
+func (s *Server) guesses(r *request) bool {
+	if r.user.signs || !s.wrong.Spent(r.from.Remote.Addr(), r.at) {
+		return false
+	}
+	l := s.clients[r.key]
+	return l == nil || l.user != string(r.m.Username)
+}
+
+// mayRefuse reports whether a refusal lies within what the source may have.
+func (s *Server) mayRefuse(r *request, code int) bool {
+	switch {
+	case r.checked:
+		return true
+	case r.silent:
+		return false
+	case !r.returned:
+		return s.refusals.Allow(r.from.Remote.Addr(), r.at)
+	case code == 401:
+		return s.wrong.Allow(r.from.Remote.Addr(), r.at)
+	}
+	return true
+}
+
 // refuse answers with an error: unsigned if it comes before the user name was looked at, signed
-// if the user name has a key that may sign. Refusals of requests that anybody could have sent under
+// if the user name has a key that may sign and the request was signed. Refusals of requests that anybody could have sent under
 // this address are bounded for each source; who returns a nonce has been there to receive it, and
 // is not to suffer from those who have not. That holds for a nonce that is used up, too: a client
 // behind a busy NAT gets its next one whatever its neighbours do. It does not hold where nothing is
 // known of the client: with its first request, after a restart of the relay, and after as many
 // others as Limits.Nonces have been heard of. It then shares RefusalsPerSecond with its
-// neighbours, and asks again. To a request without a user name, which is all that a
-// reflection needs, the answer is as short as it can be; existing clients send their name always.
+// neighbours, and asks again. Wrong credentials under a good nonce have a bound of their own, of the
+// same figure. To a request without a user name or a signature, which is all that a reflection needs,
+// the answer is as short as it can be; existing clients send both always.
 func (s *Server) refuse(r *request, code int) {
 	if r.user.malformed {
 		s.counters.count(EventMalformedUser)
 		return
 	}
-	if !r.checked && !r.returned && !s.refusals.Allow(r.from.Remote.Addr(), r.at) {
+	if !s.mayRefuse(r, code) {
 		s.counters.count(EventRefusalRate)
 		return
 	}
 	s.counters.responded(r.m.Method, code)
+	const both = stun.HasUsername | stun.HasMessageIntegrity
+	vouched := r.checked || r.m.Has&both == both
 	w := stun.Start(s.out.bytes, stun.Failure, r.m.Method, r.m.ID)
-	if r.checked || r.m.Has&stun.HasUsername != 0 {
+	if vouched {
 		w.Text(stun.Software, s.software)
 		w.Error(code, reasonOf(code))
 	} else {
@@ -91,7 +126,7 @@ func (s *Server) refuse(r *request, code int) {
 		w.Text(stun.Realm, s.realm)
 		w.Text(stun.Nonce, n[:])
 	}
-	if r.checked || r.user.signs {
+	if r.checked || vouched && r.user.signs {
 		w.Sign(r.user.key[:])
 	}
 	s.send(r.from, w.Bytes())
@@ -120,20 +155,8 @@ func (s *Server) serve(r *request) {
 	case stun.ChannelBind:
 		s.channelBind(r)
 	case stun.CreatePermission:
-		s.createPermission(r)
+		s.succeed(r) // and gives nothing: channels are the only permissions, and have rules of their own
 	}
-}
-
-// createPermission is the CreatePermission request, which gives nothing: channels are the only
-// permissions, and they have rules of their own. A peer that can be no one's is refused all the
-// same, as a client is told earlier then.
-func (s *Server) createPermission(r *request) {
-	if r.m.Has&stun.HasPeer != 0 && s.isListening(r.m.Peer) {
-		s.counters.count(EventDeniedPeer)
-		s.refuse(r, 403)
-		return
-	}
-	s.succeed(r)
 }
 
 // lifetime returns the granted lifetime in seconds.

@@ -84,8 +84,8 @@ type Relay struct {
 	output  Output
 	closing map[uint16]*port // ports that workers were told to close
 	trains  []batch.Train
-	own     []netip.Addr // this host's, as last seen
-	unread  failures     // of attempts to see them again
+	own     *host    // this host, as last seen
+	unread  failures // of attempts to see them again
 	// portSeen: the buffers of a relayed port have been looked at.
 	portSeen bool
 }
@@ -112,6 +112,7 @@ func Listen(s Settings) (*Relay, error) {
 	if s.Log == nil {
 		s.Log = slog.New(slog.DiscardHandler)
 	}
+	s.Server.Bind4, s.Server.Bind6 = s.Bind4, s.Bind6
 	start := time.Now()
 	server, err := NewServer(s.Server, start)
 	if err != nil {
@@ -148,6 +149,9 @@ func (r *Relay) open(s *Settings) (err error) {
 		o.Family = udp.OnlyIPv6
 	}
 	if r.group, err = udp.OpenGroup(s.Port, s.Workers, o); err != nil {
+		return err
+	}
+	if err := lacksFamily(r.server.cfg.families(), r.group); err != nil {
 		return err
 	}
 	if r.pool, err = bufpool.New(s.Workers * slabsPerWorker); err != nil {

@@ -48,6 +48,7 @@ func (r *Relay) control(ctx context.Context, failed <-chan error) error {
 // again if there are more: neither timeouts nor the end wait for a flood.
 func (r *Relay) handlePunts() {
 	for _, w := range r.workers {
+		r.withdraw(w)
 		n := 0
 		for ; n < puntsPerTurn; n++ {
 			from, message, ok := w.punts.front()
@@ -58,11 +59,21 @@ func (r *Relay) handlePunts() {
 			w.punts.drop()
 		}
 		if n > 0 {
+			w.handled() // before the answers: data goes as soon as its channel is bound
 			r.carryOut(w)
 		}
 		if n == puntsPerTurn {
 			r.ring()
 		}
+	}
+}
+
+// withdraw ends the allocations whose ports w cannot serve.
+func (r *Relay) withdraw(w *Worker) {
+	for _, p := range w.lost() {
+		r.log.Warn("a relayed port is given up: it cannot be polled", "port", p.number)
+		r.server.HandleLost(p.id, time.Now())
+		r.carryOut(w)
 	}
 }
 
@@ -125,13 +136,14 @@ func (r *Relay) openPort(o *Open, w *Worker) {
 		r.server.HandleNotOpened(o.ID, time.Now())
 		return
 	}
+	p.id = o.ID
 	r.reportPort(p)
 	w.give(order{port: p})
 	r.server.HandleOpened(o.ID, p, true, time.Now())
 }
 
 // answer sends the server's datagrams, in runs of one family. What the kernel does not take is
-// lost, as any datagram may be; clients ask again.
+// lost, as any datagram may be, and counted; clients ask again.
 func (r *Relay) answer(out []Datagram) {
 	for len(out) > 0 {
 		is4 := out[0].Remote.Addr().Is4()
@@ -145,9 +157,11 @@ func (r *Relay) answer(out []Datagram) {
 		if is4 {
 			socket = r.out4
 		}
+		lost := len(r.trains)
 		if socket != nil {
-			sendAll(socket, r.trains)
+			lost = sendAll(socket, r.trains)
 		}
+		r.Counters().events[EventAnswerLost].Add(uint64(lost))
 	}
 }
 
@@ -159,14 +173,18 @@ func pinned(local netip.AddrPort) netip.AddrPort {
 	return local
 }
 
-// sendAll sends trains and waits once for a full send buffer.
-func sendAll(socket *udp.Socket, trains []batch.Train) {
-	for range 2 {
-		n, err := socket.Send(trains)
-		if err != nil || n == len(trains) {
-			return
+// sendAll sends datagrams and waits once for a full send buffer. It returns how many it did not get
+// rid of; the socket counts those that the kernel refuses for their destination.
+func sendAll(socket *udp.Socket, trains []batch.Train) (lost int) {
+	for try := range 2 {
+		if try > 0 {
+			socket.WaitWritable(sendPatience)
 		}
+		n, err := socket.Send(trains)
 		trains = trains[n:]
-		socket.WaitWritable(sendPatience)
+		if err != nil || len(trains) == 0 {
+			break
+		}
 	}
+	return len(trains)
 }

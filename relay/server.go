@@ -19,7 +19,8 @@ type Server struct {
 	table    *Table
 	counters *Counters
 	bindings *Bindings
-	refusals *Limiter
+	refusals *Limiter // of requests that anybody could have sent
+	wrong    *Limiter // of credentials, under a good nonce
 	start    time.Time
 
 	now    time.Time // of the newest call
@@ -27,8 +28,8 @@ type Server struct {
 	ports  *ports
 	nextID AllocationID
 
-	own  []netip.Addr // of this host, sorted
-	port uint16       // the listening one; 0 if unknown
+	own  []netip.Prefix // whose packets end at this host; see localTo
+	port uint16         // the listening one; 0 if unknown
 
 	leases   map[AllocationID]*lease // being opened, live, or given up while being opened
 	clients  map[tupleKey]*lease     // being opened or live
@@ -67,6 +68,7 @@ func NewServer(c Config, now time.Time) (*Server, error) {
 			counters: counters,
 		},
 		refusals: NewLimiter(c.Limits.RefusalsPerSecond, chance.Uint64()),
+		wrong:    NewLimiter(c.Limits.RefusalsPerSecond, chance.Uint64()),
 		start:    now,
 		now:      now,
 		nonces:   newNonces(secret, c.Limits.Nonces),

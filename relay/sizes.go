@@ -46,9 +46,9 @@ func sizeBucket(size int) int {
 
 // sizeMetric shows the sizes as a histogram.
 func sizeMetric(t *Traffic) observe.Metric {
-	m := observe.Metric{Name: "relay_packet_size_bytes", Help: "The sizes of relayed payloads, both directions together.", Kind: observe.Histogram,
+	m := observe.Metric{Name: "relay_packet_size_bytes", Help: "The sizes of payloads handed to the kernel, both directions together.", Kind: observe.Histogram,
 		More:  []observe.Pair{{Name: "relay_datapath", Value: "userspace"}},
-		Value: t.Measures[ToPeersBytes] + t.Measures[ToClientsBytes]}
+		Value: t.SizeSum}
 	for i, n := range t.Sizes {
 		bound := float64((i + 1) * sizeStep)
 		if i == numSizes-1 {

@@ -2,27 +2,13 @@ package relay
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/firelane/firelane/internal/udp"
 )
-
-// hostAddrs returns the addresses of this host's interfaces, sorted.
-func hostAddrs() (own []netip.Addr, err error) {
-	all, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil, fmt.Errorf("read this host's addresses: %w", err)
-	}
-	for _, a := range all {
-		if p, err := netip.ParsePrefix(a.String()); err == nil { // else an address of no kind that we serve
-			own = append(own, p.Addr().Unmap())
-		}
-	}
-	slices.SortFunc(own, netip.Addr.Compare)
-	return own, nil
-}
 
 // relayedSources returns the addresses that what leaves relayed ports has to come from: the public
 // ones, where they are this host's and the ports are bound to all. The kernel would choose by the
@@ -39,24 +25,33 @@ func relayedSources(c *Config, o *udp.Options, own []netip.Addr) (from sources) 
 	return from
 }
 
-// readHost takes notice of the host's addresses if they have changed: what leaves relayed ports
+// readHost takes notice of the host's addresses and local routes if they have changed: what leaves relayed ports
 // comes from a public address as soon as the host has it, and no channel leads to what has become
 // the host's own. The public addresses themselves are the operator's word, and the portal keeps
 // what it was told: an address that the host does not have yet is reachable as soon as it has,
 // since the listening port is bound to all, and one that is bound to by name must be there at the
 // start.
 func (r *Relay) readHost() error {
-	own, err := hostAddrs()
-	if err != nil || r.own != nil && slices.Equal(own, r.own) {
+	own, err := seeHost()
+	if err != nil || r.own != nil && r.own.equal(own) {
 		return err
 	}
 	r.own = own
-	r.server.SetHost(slices.Clone(own), r.Port())
-	if from := relayedSources(&r.server.cfg, &r.ports, own); from != r.sources {
+	r.server.SetHost(slices.Clone(own.local), r.Port())
+	if from := relayedSources(&r.server.cfg, &r.ports, own.addrs); from != r.sources {
 		r.sources = from
 		for _, w := range r.workers {
 			w.give(order{from: &from})
 		}
+	}
+	return nil
+}
+
+// lacksFamily returns an error if the host gave no listening socket for a family in which the relay
+// is to allocate: every request for it would be refused, by a relay that says it is ready.
+func lacksFamily(want Families, g *udp.Group) error {
+	if _, v6 := g.Worker(0); want&IPv6 != 0 && v6 == nil {
+		return fmt.Errorf("open the listening port for IPv6: %w", unix.EAFNOSUPPORT)
 	}
 	return nil
 }

@@ -130,14 +130,22 @@ func (t *Table) Hairpin(c *Channel) (far *Channel, own bool) {
 }
 
 // closed reports whether c leads nowhere at this time.
-func (t *Table) closed(c *Channel) bool {
-	switch reach(c.reach.Load()) {
+func (t *Table) closed(c *Channel) bool { return t.blocks(reach(c.reach.Load()), c.Peer.Port()) }
+
+// blocks reports whether a channel that leads as far as r carries nothing to a port at this time.
+func (t *Table) blocks(r reach, port uint16) bool {
+	family := IPv6
+	switch r {
 	case toAnyone:
 		return false
-	case toAllocations:
-		return t.ports[c.Peer.Port()].Load() == nil
+	case toAllocations4:
+		family = IPv4
+	case toAllocations6:
+	default:
+		return true
 	}
-	return true
+	a := t.ports[port].Load()
+	return a == nil || a.Families&family == 0
 }
 
 // Channel returns the bound channel with the number, or nil. Two array loads.

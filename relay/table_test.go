@@ -1,14 +1,18 @@
 package relay
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/firelane/firelane/protocol/stun"
 )
 
 func tupleAt(i int) Tuple {
@@ -148,6 +152,28 @@ func TestMappedAddressesAreIPv4(t *testing.T) {
 	got := h.ask(d.from, d.build(0x004, nil))
 	if len(got) != 1 || got[0].m.Code != 0 || !got[0].to.Remote.Addr().Is4() {
 		t.Errorf("%+v", got)
+	}
+}
+
+// A link-local client is answered on its link, and is another one than its namesake on another link.
+func TestLinkLocalClientsHaveALink(t *testing.T) {
+	h := newHarness(t, nil)
+	var seen []*Allocation
+	for i, addr := range []string{"[fe80::1%2]:1000", "[fe80::1%12]:1000", "[fe80::1]:1000"} {
+		d := h.device(addr, fmt.Sprint(i))
+		binding := stun.Start(nil, stun.Request, stun.Binding, stun.TransactionID{1})
+		if got := h.ask(d.from, binding.Bytes()); len(got) != 1 || got[0].to != d.from || got[0].m.Mapped.Addr() != d.from.Remote.Addr().WithZone("") {
+			t.Errorf("%s: Binding %+v", addr, got)
+		}
+		wants(t, addr, d.allocate(), 0)
+		a := d.published()
+		if a == nil || a.Client != d.from || slices.Contains(seen, a) {
+			t.Fatalf("%s: %+v", addr, a)
+		}
+		seen = append(seen, a)
+	}
+	if n := testing.AllocsPerRun(100, func() { h.s.Table().Client(seen[0].Client.Remote, seen[0].Client.Local) }); n != 0 {
+		t.Errorf("%v allocations for a zone", n)
 	}
 }
 

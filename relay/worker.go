@@ -81,6 +81,7 @@ type Worker struct {
 	pace    batch.Pacer
 	counts  workerCounters
 	punts   *punts
+	held    held
 	answer  []byte         // of a Binding request
 	reply   [1]batch.Train // with answer
 	rang    bool           // there are new punts
@@ -115,6 +116,7 @@ func newWorker(c workerConfig) (*Worker, error) {
 		answer:       make([]byte, 0, maxBindingAnswer),
 	}
 	w.out.init(c.segments, &w.counts)
+	w.held.init()
 	for tag, s := range []*udp.Socket{tagListen4: c.listen4, tagListen6: c.listen6} {
 		if s == nil {
 			continue
@@ -153,11 +155,11 @@ func (w *Worker) run() error {
 		w.cache.Flush()
 	}()
 	for !w.stopped.Load() {
-		if err := w.wait(-1); err != nil {
+		if err := w.wait(w.restTime()); err != nil {
 			return fmt.Errorf("wait for packets: %w", err)
 		}
 		w.counts.add(Wakeups, 1)
-		if len(w.ready) == 0 {
+		if len(w.ready) == 0 && w.held.n == 0 {
 			continue // the bell
 		}
 		if err := w.busy(); err != nil {
@@ -203,10 +205,13 @@ func (w *Worker) busy() error {
 	return nil
 }
 
-// turn reads every ready socket within its budget, sends what comes of it, and rings the bell
+// turn carries what was held, reads every ready socket within its budget, sends what comes of it, and rings the bell
 // once. It returns how many datagrams it carried, and whether a socket ended at its budget.
 func (w *Worker) turn() (datagrams int, more bool) {
 	before := w.carried()
+	if w.held.n > 0 {
+		w.resume(nil, 0)
+	}
 	for _, tag := range w.ready {
 		if tag < firstPortTag {
 			more = w.fromClients(&w.listen[tag]) || more
@@ -263,16 +268,19 @@ func nextLimit(n, bytes int, full bool) uint8 {
 // flush sends what the batch came to, and empties it.
 func (w *Worker) flush() {
 	w.out.flush()
+	w.held.settle()
 	w.in.Reset()
 	w.bytes = 0
 }
 
-// orders is what control wants of a worker: to adopt and abandon ports, and to look after them. Few, and none on the
-// path of a packet, which looks at waiting once per wait.
+// orders is what control wants of a worker: to adopt and abandon ports, and to look after them. Few,
+// and none on the path of a packet, which looks at waiting once per wait.
 type orders struct {
 	waiting atomic.Bool
+	refused atomic.Bool // there are lost ones
 	mu      sync.Mutex
 	list    []order
+	lost    []*port // which the kernel does not let the worker poll
 }
 
 type order struct {
@@ -306,6 +314,9 @@ func (w *Worker) obey() {
 		default:
 			if err := w.adopt(o.port); err != nil {
 				w.counts.add(PortsRefused, 1)
+				w.orders.lost = append(w.orders.lost, o.port)
+				w.orders.refused.Store(true)
+				w.bell()
 			}
 		}
 	}
@@ -313,4 +324,17 @@ func (w *Worker) obey() {
 	w.orders.list = w.orders.list[:0]
 	w.orders.waiting.Store(false)
 	w.ready = w.ready[:0] // tags may stand for other sockets now; what is ready is reported again
+}
+
+// lost returns the ports whose adoption failed since it was asked last: their allocations carry nothing
+// from peers. Any goroutine.
+func (w *Worker) lost() (ports []*port) {
+	if !w.orders.refused.Load() {
+		return nil
+	}
+	w.orders.mu.Lock()
+	defer w.orders.mu.Unlock()
+	ports, w.orders.lost = w.orders.lost, nil
+	w.orders.refused.Store(false)
+	return ports
 }

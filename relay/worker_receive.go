@@ -33,12 +33,18 @@ func (w *Worker) fromClients(l *listener) (more bool) {
 // unwrap sends the payloads of a train of ChannelData messages to the peers of their channels,
 // in runs of equal headers: one look-up, one gather a run.
 func (w *Worker) unwrap(l *listener, t *batch.Train) {
-	var r run
 	a := w.table.Client(t.Remote, t.Local)
-	if a != nil && !a.Take(len(t.Buf)-t.Len()*stun.ChannelHeader, w.now) {
+	// Segments without room for a header pay nothing, and give nothing back either.
+	if a != nil && !a.Take(max(0, len(t.Buf)-t.Len()*stun.ChannelHeader), w.now) {
 		w.overspent(l, t)
 		return
 	}
+	w.forward(l, t, a)
+}
+
+// forward does so for a train of the client that has allocation a, or none, within its bandwidth.
+func (w *Worker) forward(l *listener, t *batch.Train, a *Allocation) {
+	var r run
 	for at := 0; at < len(t.Buf); at += t.Stride {
 		segment := t.Buf[at:min(at+t.Stride, len(t.Buf))]
 		if len(segment) < stun.ChannelHeader || binary.BigEndian.Uint32(segment) != r.head || r.channel == nil {
@@ -58,18 +64,7 @@ func (w *Worker) unwrap(l *listener, t *batch.Train) {
 			r.gather = w.gather(&r, t.ECN)
 		}
 		r.gather.add(payload)
-		if r.far {
-			r.farCount++
-			r.farBytes += r.n
-		} else {
-			r.count++
-			r.bytes += r.n
-		}
 	}
-	w.counts.add(ToPeers, r.count)
-	w.counts.add(ToPeersBytes, r.bytes)
-	w.counts.add(ToClients, r.farCount)
-	w.counts.add(ToClientsBytes, r.farBytes)
 }
 
 // overspent drops a train beyond its client's bandwidth, but for the requests in it: those the
@@ -94,9 +89,6 @@ type run struct {
 	gather  *outgoing
 	// overspent: beyond the bandwidth of the allocation at the far side.
 	overspent bool
-
-	// Of all runs of the train: what went to peers, and to clients at the far side.
-	count, bytes, farCount, farBytes int
 }
 
 // open starts the run that the segment at byte at begins, or handles what is no data on a bound
@@ -118,8 +110,10 @@ func (w *Worker) open(r *run, l *listener, t *batch.Train, a *Allocation, at int
 		return w.refuse(DropNoAllocation)
 	}
 	c := a.Channel(number)
-	if c == nil {
-		return w.refuse(DropUnboundChannel)
+	if c == nil || w.held.n > 0 {
+		if c = w.early(l, t, segment, a, number, c); c == nil {
+			return false
+		}
 	}
 	r.head, r.n, r.wire = binary.BigEndian.Uint32(segment), len(payload), len(payload)
 	far, own := w.table.Hairpin(c)
@@ -233,8 +227,6 @@ func (w *Worker) wrap(t *batch.Train, a *Allocation) {
 		}
 		g.add(payload)
 	}
-	w.counts.add(ToClients, segments)
-	w.counts.add(ToClientsBytes, len(t.Buf))
 }
 
 // signal handles a STUN message from a client: a Binding request is answered at once, all else is
@@ -244,13 +236,23 @@ func (w *Worker) signal(l *listener, t *batch.Train, message []byte) {
 	switch verdict {
 	case Answered:
 		w.reply[0] = batch.Train{Buf: answer, Stride: len(answer), Remote: t.Remote, Local: t.Local}
-		_, _ = l.socket.Send(w.reply[:]) // may get lost as any datagram may; the socket counts it
-		w.counts.add(BindingsAnswered, 1)
+		switch n, err := l.socket.Send(w.reply[:]); {
+		case err != nil:
+			w.counts.drop(DropSendRefused, 1)
+		case n == 0:
+			w.counts.drop(DropSendFull, 1)
+		default:
+			w.counts.add(BindingsAnswered, 1)
+		}
 		return
 	case Dropped:
 		return
 	}
-	if !w.punts.push(Tuple{Remote: t.Remote, Local: t.Local}, message) {
+	cell := sourceCell(t.Remote.Addr(), w.table.seed)
+	if a := w.table.Client(t.Remote, t.Local); a != nil {
+		cell = allocationCell(a)
+	}
+	if !w.punts.push(Tuple{Remote: t.Remote, Local: t.Local}, message, cell) {
 		w.counts.drop(DropPuntFull, 1)
 		return
 	}

@@ -137,7 +137,9 @@ trains up itself. Neither clients nor peers wait for packets, they look for them
 that no relay is charged with waking them up. *Saturating* senders leave the relay what they do
 not use of the cores, and its losses cost it nothing: CPU per GB at a rate is the fairer figure.
 
-*bare* is what the kernel's sockets take by themselves. Where *bare / rival* is above the floor, no
-relay on sockets meets it, unless it makes trains of what came singly, which takes neighbours of
-one allocation and direction.
+*bare* is a yardstick and no limit: what the kernel's sockets took of a program that does little
+else, with a pause of 1 ms while datagrams come and one call for each datagram to a peer. Where
+*bare / rival* is above the floor, it takes more than to be lean to meet it: another pause, which
+trades delay for wake-ups, or trains made of what came singly, which takes neighbours of one
+allocation and direction.
 `

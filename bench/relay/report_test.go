@@ -47,6 +47,47 @@ func TestFloorsCompareMediansOfCPUPerGB(t *testing.T) {
 	}
 }
 
+// The yardstick is set beside each rival by the medians of both, is compared with no one itself, and
+// has no say in whether a floor is met. Where it was not measured, there is none.
+func TestTheYardstickStandsBesideEachRival(t *testing.T) {
+	singles := newRow(traffic.Plan{Up: true, Down: true, Lines: 1, Payload: 1000, Train: 1})
+	trains := newRow(traffic.Plan{Up: true, Down: true, Lines: 1, Payload: 1000, Train: trainLen, Rate: pacedRate})
+	r := Report{Relays: []Named{{Name: firelane}, {Name: "coturn"}, {Name: "pion"}, {Name: bare, Bound: true}}}
+	for _, cpu := range []time.Duration{time.Second, 5 * time.Second, 3 * time.Second} {
+		r.Samples = append(r.Samples, taking(singles, firelane, cpu), taking(singles, "coturn", 2*cpu), taking(singles, "pion", 5*cpu),
+			taking(singles, bare, 3*cpu/2), taking(trains, firelane, cpu), taking(trains, "coturn", 8*cpu), taking(trains, "pion", 3*cpu))
+	}
+	type figures struct{ ratio, bound float64 }
+	want := map[string]figures{
+		singles.Name + " coturn": {0.5, 0.75}, singles.Name + " pion": {0.2, 0.3},
+		trains.Name + " coturn": {0.125, math.NaN()}, trains.Name + " pion": {1. / 3, math.NaN()},
+	}
+	same := func(a, b float64) bool { return math.Abs(a-b) < 1e-9 || math.IsNaN(a) && math.IsNaN(b) }
+	all := r.verdicts()
+	if len(all) != len(want) {
+		t.Errorf("%d comparisons, want %d", len(all), len(want))
+	}
+	for _, v := range all {
+		w, ok := want[v.row.Name+" "+v.rival]
+		if !ok || !same(v.ratio, w.ratio) || !same(v.bound, w.bound) {
+			t.Errorf("%s with %s: %v and %v, want %+v", v.row.Name, v.rival, v.ratio, v.bound, w)
+		}
+		if v.met() != (w.ratio <= v.row.floor()) {
+			t.Errorf("%s with %s: met is %v", v.row.Name, v.rival, v.met())
+		}
+	}
+	text := r.markdown()
+	for _, line := range []string{
+		"| row | floor | firelane / coturn | | bare / coturn | firelane / pion | | bare / pion |\n|---|---:|---:|---|---:|---:|---|---:|\n",
+		"| " + singles.Name + " | 0.50 | 0.50 | met | 0.75 | 0.20 | met | 0.30 |\n",
+		"| " + trains.Name + " | 0.25 | 0.12 | met | – | 0.33 | **not met** | – |\n",
+	} {
+		if !strings.Contains(text, line) {
+			t.Errorf("the report lacks %q:\n%s", line, text)
+		}
+	}
+}
+
 func TestARelayWithoutFiguresMeetsNoFloor(t *testing.T) {
 	row := newRow(traffic.Plan{Up: true, Lines: 1, Payload: 1000, Train: 1})
 	r := Report{Relays: []Named{{Name: firelane}, {Name: "pion"}}, Samples: []Sample{taking(row, firelane, time.Second)}}

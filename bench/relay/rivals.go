@@ -23,7 +23,8 @@ type contender struct {
 	argv func(program, dir string) ([]string, error)
 	// crowd is added to argv in the row of idle allocations.
 	crowd []string
-	// bound: it is no rival but shows what none can fall short of, in the rows of single datagrams.
+	// bound: it is no rival but a yardstick, what sockets took of a program that does little else, in
+	// the rows of single datagrams.
 	bound bool
 	// version asks what it is; dir is the module's root.
 	version func(ctx context.Context, root string) (string, error)
@@ -46,7 +47,7 @@ var contenders = []contender{
 		return strings.TrimSpace(string(out)) + "; a listening socket for each core (SO_REUSEPORT)", err
 	}},
 	{name: bare, pkg: "./bench/relay/bare", argv: bareArgv, bound: true, version: func(context.Context, string) (string, error) {
-		return "no relay but what any on sockets must do for datagrams that come singly: receive each on one socket and send it " +
+		return "no relay but a yardstick, what one on sockets does with datagrams that come singly: receive each on one socket and send it " +
 			"from another, up to 64 in a call where they share a socket. No checks, no limits, a pause of 1 ms while datagrams come", nil
 	}},
 }

@@ -199,12 +199,21 @@ func TestDirectives(t *testing.T) {
 		"": slog.LevelInfo, "debug": slog.LevelDebug, "warn,h2=debug": slog.LevelWarn, "h2=debug": slog.LevelInfo,
 		" ERROR , x=off": slog.LevelError, "trace": slog.LevelDebug, "off": levelSilent, "info,debug": slog.LevelDebug,
 	} {
-		if got, err := parseDirectives(text); err != nil || got != want {
+		if got, targets, err := parseDirectives(text); err != nil || got != want || targets != nil {
 			t.Errorf("%q: %v, %v, want %v", text, got, err, want)
 		}
 	}
-	for _, text := range []string{"loud", "x=loud", "x=", "debug,loud", "[span]"} {
-		if got, err := parseDirectives(text); err == nil {
+	for text, want := range map[string]slog.Level{"firezone_relay": slog.LevelInfo, "warn, h2::codec-1": slog.LevelWarn} {
+		_, target, _ := strings.Cut(text, ", ")
+		if target == "" {
+			target = text
+		}
+		if got, targets, err := parseDirectives(text); err != nil || got != want || len(targets) != 1 || targets[0] != target {
+			t.Errorf("%q: %v, targets %q, %v, want %v", text, got, targets, err, want)
+		}
+	}
+	for _, text := range []string{"x=loud", "x=", "debug,x=loud", "[span]", "two words"} {
+		if got, _, err := parseDirectives(text); err == nil {
 			t.Errorf("%q: %v", text, got)
 		}
 	}

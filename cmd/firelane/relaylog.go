@@ -23,15 +23,21 @@ func (c *relayConfig) parseLog(filter string) (err error) {
 		}
 		return nil
 	}
-	if c.level, err = parseDirectives(filter); err != nil {
+	var targets []string
+	if c.level, targets, err = parseDirectives(filter); err != nil {
 		return fmt.Errorf("%s=%q: %w", envFilter, filter, err)
+	}
+	for _, target := range targets {
+		c.ignored = append(c.ignored, envFilter+"="+target)
 	}
 	return nil
 }
 
 // parseDirectives reads a filter as other programs write it, "warn,some_target=debug", of which
-// only the level without a target means anything here; without one it is info.
-func parseDirectives(text string) (level slog.Level, err error) {
+// only the level without a target means anything here; without one it is info. A word that is no
+// level is a target whose messages are all wanted: these are returned, as one may be a level with a
+// typing error.
+func parseDirectives(text string) (level slog.Level, targets []string, err error) {
 	for d := range strings.SplitSeq(text, ",") {
 		target, of, targeted := strings.Cut(strings.TrimSpace(d), "=")
 		if !targeted {
@@ -41,14 +47,23 @@ func parseDirectives(text string) (level slog.Level, err error) {
 			continue
 		}
 		l, err := parseLevel(of)
-		if err != nil {
-			return 0, err
-		}
-		if !targeted {
+		switch {
+		case err == nil && !targeted:
 			level = l
+		case err != nil && !targeted && isTarget(of):
+			targets = append(targets, of)
+		case err != nil:
+			return 0, nil, err
 		}
 	}
-	return level, nil
+	return level, targets, nil
+}
+
+// isTarget reports whether a word may be the path of a module of a program in Rust.
+func isTarget(word string) bool {
+	return !strings.ContainsFunc(word, func(r rune) bool {
+		return r != '_' && r != ':' && r != '-' && (r < '0' || r > '9') && (r|0x20 < 'a' || r|0x20 > 'z')
+	})
 }
 
 func parseLevel(word string) (slog.Level, error) {
@@ -83,8 +98,8 @@ func logFilter(v *slog.LevelVar) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /log_filter", func(w http.ResponseWriter, r *http.Request) {
 		text := r.URL.Query().Get("directives")
-		level, err := parseDirectives(text)
-		if text == "" || err != nil {
+		level, targets, err := parseDirectives(text)
+		if text == "" || err != nil || len(targets) > 0 {
 			http.Error(w, "want directives=LEVEL, as in directives=debug", http.StatusBadRequest)
 			return
 		}

@@ -104,7 +104,7 @@ func explainRelay(cfg *relayConfig, err error) error {
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("no permission to bind UDP port %d: run as root, or choose one above 1023 by --listen-port", cfg.listenPort)
 	case errors.Is(err, syscall.EAFNOSUPPORT):
-		return fmt.Errorf("this host lacks the address family of a public address: %w", err)
+		return fmt.Errorf("this host has no IPv6 or no IPv4: leave out the public address of that family, or enable it (IPv6 is off with ipv6.disable=1 on the kernel's command line): %w", err)
 	}
 	return err
 }

@@ -135,7 +135,7 @@ func TestAnErrorCostsOnlyItsGather(t *testing.T) {
 	sendGathers(t, from,
 		headed(pattern(3000, 1), 1000, []byte("head"), netip.MustParseAddrPort("192.0.2.1:5")), // no route
 		&batch.Gather{Remote: dst}, // of nothing
-		headed(pattern(10, 1), 10, []byte("head"), netip.AddrPortFrom(loop6, 5)),                         // other family
+		headed(pattern(30, 1), 10, []byte("head"), netip.AddrPortFrom(loop6, 5)),                         // other family
 		&batch.Gather{Pieces: [][]byte{make([]byte, 9)}, PerSegment: 1, Stride: 3, Size: 9, Remote: dst}, // longer than its stride
 		empty, good)
 	got := recvBytes(t, to, newBatch(t, 8), len(want))
@@ -143,8 +143,11 @@ func TestAnErrorCostsOnlyItsGather(t *testing.T) {
 		t.Errorf("%d trains came", len(got))
 	}
 	st := from.Stats()
-	if st.SendInvalid != 3 || st.SendUnreachable != 3 || st.SentTrains != 2 || st.SentDatagrams != 4 {
+	if st.SendInvalid != 1+3+1 || st.SendUnreachable != 3 || st.SentTrains != 2 || st.SentDatagrams != 4 {
 		t.Errorf("stats %+v", st)
+	}
+	if datagrams, bytes := from.Sent(); datagrams != st.SentDatagrams || bytes != st.SentBytes || int(bytes) != len(want) {
+		t.Errorf("%d datagrams of %d bytes sent, stats %+v", datagrams, bytes, st)
 	}
 	if st := to.Stats(); st.RecvMalformed != 1 {
 		t.Errorf("the empty datagram did not come: %+v", st)

@@ -98,13 +98,13 @@ func send[Q queue](s *Socket, q Q) (sent int, err error) {
 	*try = attempt{}
 	for sent < q.len() {
 		n := q.stage(s, sent, try)
+		front, segments := q.front(sent)
 		if n == 0 {
-			s.count.invalid.Add(1)
+			s.count.invalid.Add(uint64(max(segments, 1))) // without bytes or stride it has none
 			sent++
 			*try = attempt{}
 			continue
 		}
-		front, segments := q.front(sent)
 		k, errno := s.sendmmsg(n)
 		if errno == 0 {
 			if try.suspect { // a single datagram went where the train did not

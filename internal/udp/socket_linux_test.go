@@ -251,7 +251,7 @@ func TestAnErrorCostsOnlyItsTrain(t *testing.T) {
 		batch.Train{Buf: pattern(3000, 7), Stride: 1000, Remote: nowhere},
 		batch.Train{Buf: bytes.Clone(want), Stride: 1000, Remote: dst},
 		batch.Train{Remote: dst},
-		batch.Train{Buf: pattern(10, 7), Stride: 10, Remote: netip.AddrPortFrom(loop6, 5)},
+		batch.Train{Buf: pattern(30, 7), Stride: 10, Remote: netip.AddrPortFrom(loop6, 5)},
 		batch.Train{Buf: pattern(10, 7), Stride: 10, Remote: dst, Local: netip.AddrPortFrom(loop6, 5)},
 		batch.Train{Buf: pattern(65600, 7), Stride: 65600, Remote: dst},
 		batch.Train{Buf: bytes.Clone(want), Stride: 1000, Remote: dst})
@@ -262,7 +262,7 @@ func TestAnErrorCostsOnlyItsTrain(t *testing.T) {
 		}
 	}
 	st := from.Stats()
-	if st.SendUnreachable != 3 || st.SendInvalid != 3 || st.SendTooLong != 1 || st.SentTrains != 2 {
+	if st.SendUnreachable != 3 || st.SendInvalid != 1+3+1 || st.SendTooLong != 1 || st.SentTrains != 2 {
 		t.Errorf("stats %+v", st)
 	}
 }

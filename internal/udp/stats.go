@@ -37,7 +37,7 @@ type Stats struct {
 	SendRefused     uint64 // ECONNREFUSED
 	SendTooLong     uint64 // EMSGSIZE for a single datagram
 	SendNoMemory    uint64 // ENOBUFS, ENOMEM
-	SendInvalid     uint64 // empty train, or an address of the other family
+	SendInvalid     uint64 // empty train, counted as one, or an address of the other family
 	SendOther       uint64 // any other error
 }
 
@@ -53,6 +53,11 @@ type counters struct {
 	sendBlocked                                      atomic.Uint64
 	unreachable, prohibited, refused, tooLong        atomic.Uint64
 	noMemory, invalid, other                         atomic.Uint64
+}
+
+// Sent returns the SentDatagrams and SentBytes of Stats, for who asks before and after each call.
+func (s *Socket) Sent() (datagrams, bytes uint64) {
+	return s.count.sentDatagrams.Load(), s.count.sentBytes.Load()
 }
 
 // Stats returns a snapshot; each field is exact, the set of them is not one instant.
