@@ -23,6 +23,8 @@ type account struct {
 
 	clients  map[signal.ID]*client
 	gateways map[signal.ID]*gateway
+	// listed are the resources that the last init of a client named. Many clients see the same ones.
+	listed listed
 }
 
 // resource is a resource as the file has it and as clients are shown it. The latter is the same
@@ -32,6 +34,9 @@ type resource struct {
 	id    signal.ID
 	site  signal.ID
 	shown *signal.ClientResource
+	// changed is what clients are told about toldOf, under the present names and those of before.
+	changed [2]signal.Message
+	toldOf  *signal.ClientResource
 	// policies are those that may give access to it.
 	policies []*config.Policy
 }
@@ -111,7 +116,8 @@ func (a *account) show(r *resource, d *directory) {
 			}
 		}
 	}
-	r.shown = s
+	prepared := s.Prepared() // it is written once for all clients
+	r.shown = &prepared
 }
 
 // atGateway is a resource as gateways see it.

@@ -1,6 +1,7 @@
 package portal
 
 import (
+	"errors"
 	"time"
 
 	"github.com/firelane/firelane/protocol/signal"
@@ -77,13 +78,13 @@ func (p *Portal) gatewayMessage(g *gateway, m signal.Message, now time.Time) (re
 func (p *Portal) createAuthorization(q *pending, r *resource, g *gateway, now time.Time) {
 	a, c := q.auth, q.client
 	psk, err := signal.DerivePSK(c.self(), g.self(), c.base, g.base)
-	if err != nil {
+	token, tokenErr := p.ingestToken(c, a, r, signal.Responder, now)
+	if errors.Join(err, tokenErr) != nil {
 		p.refuse(q, signal.Offline, nil)
 		return
 	}
 	ofClient, ofGateway := signal.DeriveICE(c.self(), g.self())
-	q.sentTo, q.iceless = g.conn, p.iceless(&c.member, &g.member)
-	p.grants.pair(c.id, g.id).gatewayKnows = keys{c.Device.PublicKey, g.Device.PublicKey}
+	q.sentTo, q.iceless, a.toldOn = g.conn, p.iceless(&c.member, &g.member), g.conn
 	p.send(g.conn, signal.CreateAuthorization{
 		Ref:      a.id.String(),
 		Resource: r.atGateway(),
@@ -96,7 +97,7 @@ func (p *Portal) createAuthorization(q *pending, r *resource, g *gateway, now ti
 			FirebaseInstallationID: signal.Text(c.Params.FirebaseInstallationID),
 		},
 		ClientICE: ofClient, GatewayICE: ofGateway, ExpiresAt: a.expiresAt(), UseICEless: q.iceless,
-		IngestToken: p.ingestToken(c, a, r, signal.Responder, now), Subject: c.subject(),
+		IngestToken: token, Subject: c.subject(),
 	})
 }
 
@@ -110,6 +111,7 @@ func (p *Portal) applied(g *gateway, m signal.AuthorizationApplied, now time.Tim
 		p.stats.LateAnswers++
 		return signal.Reply{Reason: signal.ReasonInvalidRef}
 	}
+	a.applied = a.applied || a.toldOn == g.conn
 	q := a.pending
 	if q == nil || q.sentTo != g.conn {
 		p.stats.LateAnswers++
@@ -127,7 +129,8 @@ func (p *Portal) authorizationCreated(q *pending, g *gateway, now time.Time) {
 	a, c := q.auth, q.client
 	r := c.account.resources[a.resource]
 	psk, err := signal.DerivePSK(c.self(), g.self(), c.base, g.base)
-	if r == nil || err != nil {
+	token, tokenErr := p.ingestToken(c, a, r, signal.Initiator, now)
+	if errors.Join(err, tokenErr) != nil {
 		p.refuse(q, signal.Offline, nil)
 		return
 	}
@@ -136,11 +139,11 @@ func (p *Portal) authorizationCreated(q *pending, g *gateway, now time.Time) {
 		ResourceID: r.id, SiteID: g.site, GatewayID: g.id, GatewayPublicKey: g.Device.PublicKey,
 		GatewayIPv4: signal.Addr4{Addr: g.device.ipv4}, GatewayIPv6: signal.Addr6{Addr: g.device.ipv6},
 		PresharedKey: psk, ClientICE: ofClient, GatewayICE: ofGateway,
-		UseICEless: q.iceless, IngestToken: p.ingestToken(c, a, r, signal.Initiator, now),
+		UseICEless: q.iceless, IngestToken: token, LegacyNames: c.legacy,
 	})
 	p.stats.Authorized++
 	n := p.grants.pair(c.id, g.id)
-	n.clientKnows = keys{c.Device.PublicKey, g.Device.PublicKey}
+	n.introduced(c, &g.member)
 	if len(n.held) > 0 {
 		p.send(c.conn, signal.CandidatesFromGateway{GatewayID: g.id, Candidates: n.held})
 		n.held = nil

@@ -41,16 +41,21 @@ func crowdFile() string {
 	return b.String()
 }
 
+// crowdRow is the i-th client.
+func crowdRow(i int) store.Device {
+	d := clientRow()
+	d.ID, d.ExternalID = testID(idClient, i), fmt.Sprint(i)
+	binary.BigEndian.PutUint32(d.PublicKey[:], uint32(i))
+	d.IPv4 = netip.AddrFrom4([4]byte{100, 65, byte(i >> 8), byte(i)})
+	d.IPv6 = netip.MustParseAddr(fmt.Sprintf("fd00:2021:1111::1:%x", i))
+	return d
+}
+
 // crowd is a portal with everybody connected. Clients are channels 1 to crowdClients.
 func crowd(tb testing.TB) *lab {
 	l := newLab(tb, crowdFile())
 	for i := range crowdClients {
-		d := clientRow()
-		d.ID, d.ExternalID = testID(idClient, i), fmt.Sprint(i)
-		binary.BigEndian.PutUint32(d.PublicKey[:], uint32(i))
-		d.IPv4 = netip.AddrFrom4([4]byte{100, 65, byte(i >> 8), byte(i)})
-		d.IPv6 = netip.MustParseAddr(fmt.Sprintf("fd00:2021:1111::1:%x", i))
-		l.p.HandleConnect(ConnID(1+i), clientConnect(d), l.now)
+		l.p.HandleConnect(ConnID(1+i), clientConnect(crowdRow(i)), l.now)
 	}
 	for i := range crowdGateways {
 		d := gatewayRow()
@@ -136,6 +141,40 @@ func BenchmarkEdit(b *testing.B) {
 		b.StartTimer()
 		l.p.HandleConfig(f, l.now)
 		l.p.Drain(&out)
+		if len(out.Deliveries) != crowdClients {
+			b.Fatalf("%d are told", len(out.Deliveries))
+		}
+	}
+}
+
+// BenchmarkEditOfAll is a policy edit that changes all of a thousand resources that everybody sees: what the
+// machine does and what internal/channel does with its output, both under the driver's lock.
+func BenchmarkEditOfAll(b *testing.B) {
+	before := large{resources: 1000, name: "r", members: "robot"}
+	after := before
+	after.name = "x"
+	files := [2]string{before.yaml(), after.yaml()}
+	l := newLab(b, files[0])
+	for i := range crowdClients {
+		l.p.HandleConnect(ConnID(1+i), clientConnect(crowdRow(i)), l.now)
+	}
+	var out Output
+	l.p.Drain(&out)
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		b.StopTimer()
+		n++
+		f := parse(b, files[n%2])
+		b.StartTimer()
+		l.p.HandleConfig(f, l.now)
+		l.p.Drain(&out)
+		for _, d := range out.Deliveries {
+			frame, err := signal.EncodeFromPortal(signal.RoleClient, signal.V2, d.Message)
+			if err != nil || len(frame.PortalText()) < 1000*200 {
+				b.Fatal(err)
+			}
+		}
 		if len(out.Deliveries) != crowdClients {
 			b.Fatalf("%d are told", len(out.Deliveries))
 		}

@@ -40,6 +40,11 @@ func (k keys) match(client, gateway *member) bool {
 	return k == keys{client.Device.PublicKey, gateway.Device.PublicKey}
 }
 
+// introduced notes that both ends have been told of each other.
+func (n *pair) introduced(c *client, other *member) {
+	n.known = keys{c.Device.PublicKey, other.Device.PublicKey}
+}
+
 // dropped counts candidates that go nowhere.
 func (p *Portal) dropped(all signal.Candidates) { p.stats.CandidatesDropped += uint64(len(all)) }
 
@@ -48,7 +53,7 @@ func (p *Portal) dropped(all signal.Candidates) { p.stats.CandidatesDropped += u
 func (p *Portal) toGateway(c *client, gateway signal.ID, all signal.Candidates, gone bool, now time.Time) {
 	g, n := p.gateways[gateway], p.grants.pairs[pairKey{c.id, gateway}]
 	switch {
-	case g == nil || n == nil || !n.gatewayKnows.match(&c.member, &g.member) || !n.fromClient.take(len(all), now):
+	case g == nil || n == nil || !n.known.match(&c.member, &g.member) || !n.fromClient.take(len(all), now):
 		p.dropped(all)
 	case gone:
 		p.send(g.conn, signal.InvalidFromClient{ClientID: c.id, Candidates: all})
@@ -64,7 +69,7 @@ func (p *Portal) candidatesFromGateway(g *gateway, client signal.ID, all signal.
 	switch {
 	case c == nil || n == nil || !n.fromGateway.take(len(all), now):
 		p.dropped(all)
-	case n.clientKnows.match(&c.member, &g.member):
+	case n.known.match(&c.member, &g.member):
 		p.send(c.conn, signal.CandidatesFromGateway{GatewayID: g.id, Candidates: all})
 	case n.asked(g.conn):
 		n.hold(all, &p.stats)
@@ -79,7 +84,7 @@ func (p *Portal) invalidFromGateway(g *gateway, client signal.ID, all signal.Can
 	switch {
 	case c == nil || n == nil || !n.fromGateway.take(len(all), now):
 		p.dropped(all)
-	case n.clientKnows.match(&c.member, &g.member):
+	case n.known.match(&c.member, &g.member):
 		p.send(c.conn, signal.InvalidFromGateway{GatewayID: g.id, Candidates: all})
 	default:
 		n.release(all)
@@ -168,6 +173,6 @@ func (p *Portal) between(c *client, other signal.ID) (*pair, *allowance) {
 // who is connected to.
 func (p *Portal) knows(c, other *client) bool {
 	asked, target := p.grants.pairs[pairKey{c.id, other.id}], p.grants.pairs[pairKey{other.id, c.id}]
-	return asked != nil && asked.clientKnows.match(&c.member, &other.member) ||
-		target != nil && target.gatewayKnows.match(&other.member, &c.member)
+	return asked != nil && asked.known.match(&c.member, &other.member) ||
+		target != nil && target.known.match(&other.member, &c.member)
 }

@@ -44,7 +44,7 @@ func (p *Portal) HandleConfig(f *config.File, now time.Time) {
 	p.expelForeigners(now)
 	p.revokeAll(func(a *authorization) bool {
 		e := edits[a.account]
-		return e != nil && (e.policies[a.policy] || e.resources[a.resource] || e.missed(p, a) || !p.holds(a))
+		return e != nil && (e.policies[a.policy] || e.resources[a.resource] || !p.holds(a))
 	})
 	for i := range f.Accounts {
 		if e := edits[f.Accounts[i].ID]; e != nil {
@@ -105,12 +105,6 @@ func (e *edit) addPolicy(c *config.Change) {
 	}
 }
 
-// missed reports whether an authorization is at a device that is not there to be told of other
-// filters. It would keep the old ones when it comes back, for init does not name filters.
-func (e *edit) missed(p *Portal, a *authorization) bool {
-	return e.filters[a.resource] && p.gateways[a.gateway] == nil && p.clients[a.gateway] == nil
-}
-
 // expelForeigners ends the channels whose account, site or actor the file does not have any more.
 func (p *Portal) expelForeigners(now time.Time) {
 	p.endChannels(now, func(c *Connect) bool {
@@ -146,9 +140,7 @@ func (p *Portal) tellGateways(a *account, e *edit) {
 		}
 	}
 	for _, g := range inOrder(a.gateways) {
-		p.tellFilters(&g.member, sites[g.site], func(r *resource) signal.Message {
-			return signal.ResourceUpdated{GatewayResource: r.atGateway()}
-		})
+		p.tellFilters(&g.member, sites[g.site])
 	}
 	for _, c := range inOrder(a.clients) {
 		if len(pools) == 0 {
@@ -156,9 +148,7 @@ func (p *Portal) tellGateways(a *account, e *edit) {
 		}
 		granted := p.grants.granted(c.id)
 		received := having(pools, func(r *resource) bool { return granted[r.id] })
-		p.tellFilters(&c.member, received, func(r *resource) signal.Message {
-			return signal.FiltersUpdated{ID: r.id, Filters: filtersOf(r.Filters)}
-		})
+		p.tellFilters(&c.member, received)
 	}
 }
 

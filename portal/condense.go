@@ -17,7 +17,7 @@ const (
 	// init: half of what may wait. The others stay, and the client asks again when a gateway refuses
 	// what has been revoked there.
 	maxReturning = 3072
-	// maxUpdates is how many bytes of filters that differ a device is told: half of what may wait.
+	// maxUpdates is how many bytes of filters a device is told: half of what may wait.
 	maxUpdates = 512 << 10
 	// pieceBytes is what a message takes in a queue that names a resource and hardly more.
 	pieceBytes = 200
@@ -138,38 +138,4 @@ func resourceCost(r *signal.ClientResource) int {
 		n += siteBytes + len(s.Name)
 	}
 	return n
-}
-
-func filtersCost(of []*resource) (n int) {
-	for _, r := range of {
-		n += resourceCost(r.shown)
-	}
-	return n
-}
-
-// tellFilters gives a gateway, or a client that others connect to, the filters of resources. If that
-// is too much, it is told of those that somebody has a grant for; and if it still is, their grants
-// end, which takes one init, and clients ask again: filters that do not hold yet must not stay.
-func (p *Portal) tellFilters(m *member, of []*resource, message func(*resource) signal.Message) {
-	if filtersCost(of) > p.bounds.updates {
-		granted := p.grants.granted(m.id)
-		of = having(of, func(r *resource) bool { return granted[r.id] })
-	}
-	if filtersCost(of) <= p.bounds.updates {
-		for _, r := range of {
-			p.send(m.conn, message(r))
-		}
-		return
-	}
-	differ := map[signal.ID]bool{}
-	for _, r := range of {
-		differ[r.id] = true
-	}
-	for _, n := range inOrder(p.grants.byGateway[m.id]) {
-		for _, a := range inOrder(n.current) {
-			if differ[a.resource] {
-				p.revoke(a)
-			}
-		}
-	}
 }

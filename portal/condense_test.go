@@ -86,7 +86,7 @@ func TestAnEditOfAThousandResources(t *testing.T) {
 		{"another condition", func(w *large) { w.condition = ", conditions: {remote_ip: {in: [0.0.0.0/1, 128.0.0.0/1]}}" },
 			[]string{"resource_deleted", "init"}, []string{"init"}},
 		{"a filter each", func(w *large) { w.filters = ", filters: [{protocol: icmp}]" }, []string{"init"}, []string{"resource_updated"}},
-		{"many filters each", func(w *large) { w.filters = many }, []string{"init"}, []string{"init"}},
+		{"many filters each", func(w *large) { w.filters = many }, []string{"init"}, []string{"resource_updated", "init"}},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			after := before
@@ -114,6 +114,36 @@ func TestAnEditOfAThousandResources(t *testing.T) {
 				t.Errorf("client sees %d resources, should see %d", len(now.Resources), len(fresh.Resources))
 			}
 		})
+	}
+}
+
+// A client is made to let go of what it keeps for as many resources as there is room for, and told of the
+// others by init alone.
+func TestResourcesThatReturnAreBounded(t *testing.T) {
+	const all, bound = 1000, 7
+	before := large{resources: all, name: "r", members: "robot"}
+	after := before
+	after.condition = ", conditions: {remote_ip: {in: [0.0.0.0/1, 128.0.0.0/1]}}"
+	l := newLab(t, before.yaml())
+	l.p.bounds.returning = bound
+	l.connect(clientConn, clientConnect(clientRow()))
+	clear(l.seen)
+	l.p.HandleConfig(parse(t, after.yaml()), l.now)
+	l.drain()
+	got := l.take(clientConn)
+	if len(got) != bound+1 {
+		t.Fatalf("client gets %d messages, want %d", len(got), bound+1)
+	}
+	for _, text := range got[:bound] {
+		if !strings.HasPrefix(text, `{"event":"resource_deleted"`) {
+			t.Errorf("client gets %s", text)
+		}
+	}
+	if init := got[bound]; !strings.HasPrefix(init, `{"event":"init"`) || strings.Count(init, `"type":"cidr"`) != all {
+		t.Errorf("client gets an init with %d resources", strings.Count(init, `"type":"cidr"`))
+	}
+	if maxReturning*(pieceBytes+1) > queueBytes*3/4 {
+		t.Errorf("%d of them leave no room in a queue", maxReturning)
 	}
 }
 

@@ -60,6 +60,8 @@ type client struct {
 	// visible is what it was told about resources.
 	visible map[signal.ID]*signal.ClientResource
 	pending map[pendingKey]*pending
+	// legacy says that it knows sites by their older name only.
+	legacy bool
 	// review looks at its resources again, if time alone may change them.
 	review *timer
 }
@@ -146,7 +148,8 @@ func (p *Portal) connectClient(m member, before *device, now time.Time) {
 		p.forget(old.conn, now)
 	}
 	p.actors[m.device.owner] = m.Actor
-	c := &client{member: m, pending: map[pendingKey]*pending{}}
+	c := &client{member: m, pending: map[pendingKey]*pending{}, legacy: legacyNames(m.Agent, m.version)}
+	held := p.filtersHeld(&c.member)
 	p.conns[m.conn], p.clients[m.id], m.account.clients[m.id] = c, c, c
 	p.expireToken(&c.member)
 	if before == nil || before.name != m.device.name {
@@ -154,6 +157,7 @@ func (p *Portal) connectClient(m member, before *device, now time.Time) {
 	}
 	p.checkGrants(c, now)
 	p.initClient(c, now)
+	p.sendFilters(&c.member, held)
 }
 
 func (p *Portal) connectGateway(m member, now time.Time) {
@@ -168,9 +172,11 @@ func (p *Portal) connectGateway(m member, now time.Time) {
 		p.forget(old.conn, now)
 	}
 	g := &gateway{member: m, site: site}
+	held := p.filtersHeld(&g.member)
 	p.conns[m.conn], p.gateways[m.id], m.account.gateways[m.id] = g, g, g
 	p.expireToken(&g.member)
 	p.initGateway(g)
+	p.sendFilters(&g.member, held)
 }
 
 // Knows reports whether the machine has been told of a device and its owner other than by c.

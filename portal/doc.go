@@ -34,7 +34,8 @@
 //     the signal.Pushed of a channel like a message: without them nobody is introduced to anybody.
 //  4. A Delivery is a message, an end of the channel, or a message and then an end: Leave is
 //     Link.Leave, Restart is Link.End with 1012, Away with 1001, Cut is Link.Cut. Errors of Send
-//     mean that the channel is about to end and are not told, but for an error that is neither
+//     mean that the channel is about to end, or that others have it sent too much, and are not told,
+//     but for an error that is neither
 //     signal.ErrNotJoined, channel.ErrEnded nor channel.ErrSlow: then the channel is to be cut,
 //     because the device's view is no longer that of the machine.
 //  5. Carry out every Write off the goroutine that drives the machine, and give its result to
@@ -57,8 +58,8 @@
 //     looked up again after it, for the row in Connect may be old.
 //  10. Secret and Seed of Settings come from the store and from the system's entropy: Secret must
 //     stay the same for as long as tokens made from it are to be accepted, Seed must not repeat.
-//  11. Refuse upgrades before they reach the machine: rate limits, bad tokens, bad parameters. A
-//     second channel of a gateway or relay replaces the first; there is no 409.
+//  11. Refuse upgrades before they reach the machine: rate limits, bad tokens, bad parameters; and joins
+//     by Connect.Refusal. A second channel of a gateway or relay replaces the first; there is no 409.
 //  12. Serve Ingest behind POST /ingestion/flow_logs with a limit of the body's size (MaxIngestBody)
 //     and a rate limit of one request per second and source address, and store what it accepts
 //     before the answer goes out.

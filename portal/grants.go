@@ -25,6 +25,10 @@ type authorization struct {
 	storing, doomed bool
 	// pending is the request that waits for it, if any still does.
 	pending *pending
+	// toldOn is the channel on which its holder was told of it, zero when that has ended; applied says
+	// that the holder has it, or has had the one before it, for sure.
+	toldOn  ConnID
+	applied bool
 	end     *timer
 }
 
@@ -37,8 +41,9 @@ type pair struct {
 	// the last one asked for is the one that stays; who wants another one waits.
 	storing map[signal.ID]*authorization
 	waiting map[signal.ID]*pending
-	// gatewayKnows and clientKnows are the keys under which each was told of the other.
-	gatewayKnows, clientKnows keys
+	// known are the keys under which both were told of each other: the gateway has answered, or what
+	// the other client was told has gone out. What was sent may have been lost.
+	known keys
 	// held are candidates of the gateway for a client that does not know it yet.
 	held signal.Candidates
 	// fromClient and fromGateway are how many candidates each may still have passed on to the other.
@@ -125,6 +130,7 @@ func (g *grants) confirm(a *authorization) (before *authorization) {
 	a.storing = false
 	before = n.current[a.resource]
 	if before != nil {
+		a.applied = before.applied
 		delete(g.byID, before.id)
 	}
 	n.current[a.resource] = a
@@ -175,12 +181,16 @@ func (n *pair) appendTo(all []*authorization) []*authorization {
 }
 
 // inForce returns the confirmed authorizations at a gateway, or those of others on a client, in the
-// order of their ids.
-func (g *grants) inForce(gateway signal.ID) signal.List[signal.Authorization] {
+// order of their ids: of which it has heard on its channel, or before for sure. With others it might
+// keep what it was to give up on a channel that was dead already, such as a grant for an address of
+// before.
+func (g *grants) inForce(of *member) signal.List[signal.Authorization] {
 	var all []*authorization
-	for _, n := range g.byGateway[gateway] {
+	for _, n := range g.byGateway[of.id] {
 		for _, a := range n.current {
-			all = append(all, a)
+			if a.applied || a.toldOn == of.conn {
+				all = append(all, a)
+			}
 		}
 	}
 	slices.SortFunc(all, byID)
@@ -239,9 +249,10 @@ func (p *Portal) restore(row *store.Authorization, provider string, trusted bool
 		return
 	}
 	p.grants.confirm(a)
+	a.applied = true
 	n := p.grants.pair(a.client, a.gateway)
 	k := keys{p.directory.byID[a.client].key, p.directory.byID[a.gateway].key}
-	n.gatewayKnows, n.clientKnows = k, k
+	n.known = k
 	p.expireLater(a)
 }
 

@@ -3,6 +3,7 @@ package portal
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"errors"
 	"time"
 
 	"github.com/firelane/firelane/protocol/signal"
@@ -24,8 +25,12 @@ func IngestKey(secret [32]byte, account string) signal.Secret {
 	return signal.NewSecret(string(h.Sum(nil)))
 }
 
-// ingestToken makes the token with which one end of an authorization uploads flow records.
-func (p *Portal) ingestToken(c *client, a *authorization, r *resource, role signal.IngestRole, now time.Time) signal.Secret {
+// ingestToken makes the token with which one end of an authorization uploads flow records. There is
+// none if one of its ids is zero, which authorize does not let happen, or the resource has gone.
+func (p *Portal) ingestToken(c *client, a *authorization, r *resource, role signal.IngestRole, now time.Time) (signal.Secret, error) {
+	if r == nil {
+		return signal.Secret{}, errors.New("resource has gone")
+	}
 	policy := c.account.policies[a.policy]
 	claims := signal.IngestClaims{
 		AccountID: c.account.id, IssuedAt: now.Unix(), ExpiresAt: a.expires.Add(ingestGrace).Unix(),
@@ -41,9 +46,5 @@ func (p *Portal) ingestToken(c *client, a *authorization, r *resource, role sign
 		DeviceSerial: c.Params.DeviceSerial, DeviceUUID: c.Params.DeviceUUID,
 		IdentifierForVendor: c.Params.IdentifierForVendor, FirebaseInstallationID: c.Params.FirebaseInstallationID,
 	}
-	token, err := signal.SignIngestToken(claims, IngestKey(p.settings.Secret, c.account.ID))
-	if err != nil {
-		panic(err) // all ids come from the policy file and the directory, so none is zero
-	}
-	return token
+	return signal.SignIngestToken(claims, IngestKey(p.settings.Secret, c.account.ID))
 }

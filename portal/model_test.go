@@ -31,14 +31,16 @@ type openRequest struct {
 
 // party is a connected device as the model sees it.
 type party struct {
-	conn     ConnID
-	connect  Connect
-	role     signal.Role
-	id       signal.ID
-	key      signal.PublicKey
-	office   bool
-	token    string
-	began    bool
+	conn    ConnID
+	connect Connect
+	role    signal.Role
+	id      signal.ID
+	key     signal.PublicKey
+	office  bool
+	token   string
+	began   bool
+	// dead says that its channel is dead, and neither it nor the portal has noticed: nothing arrives.
+	dead     bool
 	view     map[signal.ID]bool
 	requests map[openRequest]time.Time
 	// wanted is the device pool of the request for one.
@@ -89,8 +91,10 @@ type model struct {
 	// pushed are pushes that have gone out.
 	pushed map[signal.ID]bool
 	writes []Write
-	// authorizations and introductions are how many came about.
-	authorizations, introductions int
+	// made are the addresses of resources when authorizations for them were handed to the store.
+	made map[string]string
+	// authorizations and introductions are how many came about, lost how many messages have not arrived.
+	authorizations, introductions, lost int
 	// file is the policy file, running the one the portal has, kept the one it would start from.
 	file, running, kept *config.File
 }
@@ -100,6 +104,7 @@ func newModel(t *rapid.T, r *rand.Rand) *model {
 		T: t, now: start, world: drawWorld(r), shelf: &shelf{rows: map[string]store.Authorization{}}, revoked: map[string]bool{},
 		devices: map[signal.ID]*store.Device{}, tokens: map[string]int{}, conns: map[ConnID]*party{}, parties: map[signal.ID]*party{},
 		relays: map[signal.ID]*party{}, grants: map[grantKey]grantHeld{}, know: map[keyPair]bool{}, pushed: map[signal.ID]bool{},
+		made: map[string]string{},
 	}
 	m.file = m.parse()
 	m.kept = m.file
@@ -184,6 +189,11 @@ func (m *model) follow() {
 	for _, d := range out.Deliveries {
 		m.deliver(d)
 	}
+	for _, w := range out.Writes {
+		if w.put != nil {
+			m.made[w.put.ID] = m.address(w.put)
+		}
+	}
 	m.writes = append(m.writes, out.Writes...)
 	if _, _, pending := m.p.NextTimeout(); pending && !m.p.out.empty() {
 		m.Fatal("output is left after draining")
@@ -202,7 +212,11 @@ func (m *model) deliver(d Delivery) {
 		if _, err := signal.EncodeFromPortal(x.role, signal.V2, d.Message); err != nil {
 			m.Fatalf("message cannot be written: %v", err)
 		}
-		m.message(x, d.Message)
+		if x.dead {
+			m.lose(x, d.Message)
+		} else {
+			m.message(x, d.Message)
+		}
 	}
 	if d.End != Stay {
 		delete(m.conns, d.Conn)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/firelane/firelane/portal/store"
 	"github.com/firelane/firelane/protocol/signal"
 )
 
@@ -50,7 +51,7 @@ func (m *model) mayGrant(k grantKey) bool {
 // another address or filters than the resource's.
 func (m *model) checkGrants() {
 	for k, g := range m.grants {
-		if x := m.parties[k.holder]; x == nil || !x.began || !m.now.Before(g.expires) {
+		if x := m.parties[k.holder]; x == nil || !x.began || x.dead || !m.now.Before(g.expires) {
 			continue
 		}
 		if !m.mayGrant(k) || m.revoked[g.token] {
@@ -69,7 +70,7 @@ func (m *model) checkGrants() {
 // checkViews: every client sees what it may use. Times are looked at once a minute.
 func (m *model) checkViews() {
 	for _, x := range m.parties {
-		if x.role != signal.RoleClient || !x.began {
+		if x.role != signal.RoleClient || !x.began || x.dead {
 			continue
 		}
 		for i := range worldResources {
@@ -88,6 +89,9 @@ func (m *model) checkRequests() {
 		return
 	}
 	for _, x := range m.conns {
+		if x.dead {
+			continue
+		}
 		for r, at := range x.requests {
 			if m.now.Sub(at) > requestTimeout {
 				m.Fatalf("request for %v is unanswered after %v", r.resource, m.now.Sub(at))
@@ -113,7 +117,7 @@ func (m *model) checkPresence() {
 		if conn != x.conn || !x.began {
 			m.Fatalf("%v is on channel %d, the portal has %d; told of its state: %v", id, x.conn, conn, x.began)
 		}
-		if !m.late && m.now.Sub(m.relaysAt) >= relaysQuiet {
+		if !m.late && !x.dead && m.now.Sub(m.relaysAt) >= relaysQuiet {
 			m.checkRelays(x)
 		}
 	}
@@ -131,6 +135,28 @@ func (m *model) checkRelays(x *party) {
 	for _, id := range x.relays {
 		if m.relays[id] == nil {
 			m.Fatalf("%v has a relay that has gone", x.id)
+		}
+	}
+}
+
+// address is where the world has the resource of an authorization; empty for device pools.
+func (m *model) address(a *store.Authorization) string {
+	n := number(uuid(a.Resource))
+	if n >= worldStatic {
+		return ""
+	}
+	return m.world.resources[n].network(n)
+}
+
+// checkSettled: a portal that starts with the file that was kept finds no authorization that an edit up to
+// it has ended. (One that had expired is there again if the clock is set back.)
+func (m *model) checkSettled() {
+	if m.setBack || m.kept != m.file {
+		return
+	}
+	for id, a := range m.shelf.rows {
+		if want := m.address(&a); m.now.Before(a.Expires) && m.made[id] != want {
+			m.Fatalf("the file is settled, yet the store keeps an authorization for %s, now %s", m.made[id], want)
 		}
 	}
 }

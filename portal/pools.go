@@ -1,6 +1,7 @@
 package portal
 
 import (
+	"errors"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -40,18 +41,19 @@ func (p *Portal) introduce(q *pending, r *resource, now time.Time) {
 		return
 	}
 	psk, err := signal.DerivePeerPSK(c.self(), target.self(), c.base, target.base)
-	if err != nil {
+	token, tokenErr := p.ingestToken(c, a, r, signal.Responder, now)
+	if errors.Join(err, tokenErr) != nil {
 		p.refuse(q, signal.Offline, nil)
 		return
 	}
 	ofClient, ofTarget := signal.DeriveICE(c.self(), target.self())
 	q.sentTo, q.iceless = target.conn, p.iceless(&c.member, &target.member)
-	p.grants.pair(c.id, target.id).gatewayKnows = keys{c.Device.PublicKey, target.Device.PublicKey}
+	a.applied = true // of a pool a target keeps nothing but filters, which it is told after its init
 	p.send(target.conn, signal.DeviceAccessAuthorized{
 		ClientID: c.id, ClientName: c.device.name, ClientPublicKey: c.Device.PublicKey,
 		ClientIPv4: signal.Addr4{Addr: c.device.ipv4}, ClientIPv6: signal.Addr6{Addr: c.device.ipv6}, PresharedKey: psk,
 		LocalICE: ofTarget, RemoteICE: ofClient, Role: signal.Controlled, UseICEless: q.iceless, ExpiresAt: a.expiresAt(),
-		Resource: r.asPool(), Subject: c.subject(), IngestToken: p.ingestToken(c, a, r, signal.Responder, now), Push: a.id,
+		Resource: r.asPool(), Subject: c.subject(), IngestToken: token, Push: a.id,
 	})
 }
 
@@ -75,7 +77,8 @@ func (p *Portal) introduced(q *pending, target *client, now time.Time) {
 	a, c := q.auth, q.client
 	r := c.account.resources[a.resource]
 	psk, err := signal.DerivePeerPSK(c.self(), target.self(), c.base, target.base)
-	if r == nil || err != nil {
+	token, tokenErr := p.ingestToken(c, a, r, signal.Initiator, now)
+	if errors.Join(err, tokenErr) != nil {
 		p.refuse(q, signal.Offline, nil)
 		return
 	}
@@ -84,11 +87,11 @@ func (p *Portal) introduced(q *pending, target *client, now time.Time) {
 		ClientID: target.id, ClientName: target.device.name, ClientPublicKey: target.Device.PublicKey,
 		ClientIPv4: signal.Addr4{Addr: target.device.ipv4}, ClientIPv6: signal.Addr6{Addr: target.device.ipv6}, PresharedKey: psk,
 		LocalICE: ofClient, RemoteICE: ofTarget, Role: signal.Controlling, UseICEless: q.iceless,
-		IngestToken: p.ingestToken(c, a, r, signal.Initiator, now),
+		IngestToken: token,
 	})
 	p.stats.Authorized++
 	n := p.grants.pair(c.id, target.id)
-	n.clientKnows = keys{c.Device.PublicKey, target.Device.PublicKey}
+	n.introduced(c, &target.member)
 	if len(n.held) > 0 {
 		p.send(c.conn, signal.CandidatesFromPeer{ClientID: target.id, Candidates: n.held})
 		n.held = nil
@@ -152,7 +155,7 @@ func (p *Portal) showPools(a *account, device signal.ID) {
 		for _, c := range inOrder(a.clients) {
 			if c.visible[r.id] != nil {
 				c.visible[r.id] = r.shown
-				p.send(c.conn, signal.ResourceChanged{ClientResource: *r.shown})
+				p.send(c.conn, r.told(c))
 			}
 		}
 	}

@@ -71,7 +71,7 @@ func TestDeviceAccess(t *testing.T) {
 		t.Errorf("receiver got %s", got)
 	}
 	l.connect(secondConn, clientConnect(secondRow()))
-	l.expect(secondConn, `{"event":"init",…"authorizations":[{"client_id":"`+client1+`","resource_id":"`+pool1+`",…`)
+	l.expect(secondConn, `{"event":"init",…"authorizations":[{"client_id":"`+client1+`","resource_id":"`+pool1+`",…`, `{"event":"resource_filters_updated",…`)
 	l.p.HandleConfig(parse(t, strings.Replace(pooled, "{group: robots, resource: Pool}", "{group: robots, resource: Pool, disabled: true}", 1)), l.now)
 	l.drain()
 	if got := l.take(secondConn); len(got) == 0 || !strings.HasPrefix(got[0], `{"event":"reject_access","payload":{"client_id":"`+client1+`"`) {

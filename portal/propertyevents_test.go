@@ -206,6 +206,7 @@ func (m *model) restart(r *rand.Rand) {
 		}
 	}
 	m.writes = nil
+	m.checkSettled()
 	for _, all := range []map[signal.ID]*party{m.parties, m.relays} {
 		clear(all)
 	}

@@ -129,6 +129,10 @@ func (p *Portal) expiry(c *client, g config.Grant, now time.Time) time.Time {
 // authorize has an authorization stored, or waits until an earlier one for the same is.
 func (p *Portal) authorize(q *pending, responder, policy signal.ID, expires, now time.Time) {
 	c := q.client
+	if c.account.id.IsZero() || policy.IsZero() || q.resource.IsZero() { // which nothing on the wire may be
+		p.refuse(q, signal.NotFound, nil)
+		return
+	}
 	if n := p.grants.pairs[pairKey{c.id, responder}]; n != nil && n.storing[q.resource] != nil {
 		n.waiting[q.resource] = q
 		return
@@ -227,6 +231,9 @@ func (p *Portal) holderLost(m *member) {
 	for _, n := range p.grants.byGateway[m.id] {
 		n.held = nil
 		for _, a := range n.current {
+			if a.toldOn == m.conn {
+				a.toldOn = 0
+			}
 			if q := a.pending; q != nil && q.sentTo == m.conn {
 				q.auth, a.pending, q.sentTo = nil, nil, 0
 				again = append(again, q)

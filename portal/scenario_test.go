@@ -56,7 +56,7 @@ func TestTheNewerOfTwoGatewaysStaysAndNothingFatalIsSent(t *testing.T) {
 	l := authorized(t, example)
 	l.connect(9, gatewayConnect(gatewayRow()))
 	l.expect(gatewayConn, "(cut)")
-	l.expect(9, `{"event":"init",…"authorizations":[{"client_id":"`+client1+`","resource_id":"`+resource1+`","expires_at":1790084000}],…`)
+	l.expect(9, `{"event":"init",…"authorizations":[{"client_id":"`+client1+`","resource_id":"`+resource1+`","expires_at":1790084000}],…`, `{"event":"resource_updated",…`)
 }
 
 func TestAChannelThatJoinsAgainGetsInitAgain(t *testing.T) {
@@ -346,7 +346,7 @@ func TestRestartKeepsWhatHolds(t *testing.T) {
 	}
 	l.boot(s)
 	l.connect(gatewayConn, gatewayConnect(gatewayRow()))
-	l.expect(gatewayConn, `{"event":"init",…"authorizations":[{"client_id":"`+client1+`",…`)
+	l.expect(gatewayConn, `{"event":"init",…"authorizations":[{"client_id":"`+client1+`",…`, `{"event":"resource_updated",…`)
 	s.Actors = nil // nobody knows who holds it
 	l.boot(s)
 	l.connect(gatewayConn, gatewayConnect(gatewayRow()))

@@ -73,6 +73,27 @@ func knows(a signal.Agent, v version, t config.ResourceType) bool {
 	return true
 }
 
+// sitesSince are the first versions of clients that are sure to know sites by that name. Before, and in
+// clients that are not listed, they are called gateway groups, which all clients understand.
+var sitesSince = map[string][3]int{
+	"headless-client": {1, 5, 6}, "gui-client": {1, 5, 13}, "apple-client": {1, 5, 16}, "android-client": {1, 5, 11},
+}
+
+// legacyNames reports whether a client may know no other names than those of before.
+func legacyNames(a signal.Agent, v version) bool {
+	since, listed := sitesSince[a.Component]
+	return v.known && (!listed || v.before(since[0], since[1], since[2]))
+}
+
+// Refusal returns why a device must not join, or nothing: the exchange of devices before 1.4 and the
+// patterns of clients before 1.2 are none of this portal's. What does not tell its version may join.
+func (c *Connect) Refusal() string {
+	if v := parseVersion(c.Agent.Version); c.Role != signal.RoleRelay && v.known && v.before(1, 4, 0) {
+		return signal.ReasonInvalidVersion
+	}
+	return ""
+}
+
 func isPool(t config.ResourceType) bool {
 	return t == config.StaticDevicePool || t == config.DynamicDevicePool
 }

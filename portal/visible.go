@@ -25,16 +25,38 @@ func (p *Portal) initClient(c *client, now time.Time) {
 // clientInit is everything a client has been told, or is about to be. What it does not list, the
 // client lets go of: resources, and what others may do on it.
 func (p *Portal) clientInit(c *client) signal.ClientInit {
-	list := make(signal.Resources, 0, len(c.visible))
+	return signal.ClientInit{
+		Interface: c.clientInterface(), Resources: c.list(), Relays: p.giveRelays(&c.member, false),
+		Authorizations: p.grants.inForce(&c.member), FlowLogs: p.settings.FlowLogs,
+	}
+}
+
+// listed is a list of resources and what it was made of.
+type listed struct {
+	shown  []*signal.ClientResource
+	legacy bool
+	list   signal.Resources
+}
+
+// list is what a client sees, in the order of the file. Clients that see the same share it: nobody changes
+// what is in a message.
+func (c *client) list() signal.Resources {
+	shown := make([]*signal.ClientResource, 0, len(c.visible))
 	for _, r := range c.account.order {
-		if shown := c.visible[r.id]; shown != nil {
-			list = append(list, *shown)
+		if s := c.visible[r.id]; s != nil {
+			shown = append(shown, s)
 		}
 	}
-	return signal.ClientInit{
-		Interface: c.clientInterface(), Resources: list, Relays: p.giveRelays(&c.member, false),
-		Authorizations: p.grants.inForce(c.id), FlowLogs: p.settings.FlowLogs,
+	if last := &c.account.listed; last.legacy == c.legacy && slices.Equal(last.shown, shown) {
+		return last.list
 	}
+	list := make(signal.Resources, len(shown))
+	for i, s := range shown {
+		list[i] = *s
+		list[i].LegacyNames = c.legacy
+	}
+	c.account.listed = listed{shown, c.legacy, list}
+	return list
 }
 
 // initGateway tells a gateway everything.
@@ -46,7 +68,7 @@ func (p *Portal) gatewayInit(g *gateway) signal.GatewayInit {
 		AccountSlug: signal.Text(g.account.Slug),
 		Interface:   signal.Interface{IPv4: signal.Addr4{Addr: g.device.ipv4}, IPv6: signal.Addr6{Addr: g.device.ipv6}},
 		Config:      signal.Masquerade{IPv4: true, IPv6: true},
-		Relays:      p.giveRelays(&g.member, false), Authorizations: p.grants.inForce(g.id), FlowLogs: p.settings.FlowLogs,
+		Relays:      p.giveRelays(&g.member, false), Authorizations: p.grants.inForce(&g.member), FlowLogs: p.settings.FlowLogs,
 	}
 }
 
@@ -68,6 +90,21 @@ func (c *client) resources(now time.Time) (all []*resource) {
 		}
 	}
 	return all
+}
+
+// told is what a client is told about a resource: the same message for all that read the same names,
+// for there may be thousands of clients and resources.
+func (r *resource) told(c *client) signal.Message {
+	if r.toldOf != r.shown {
+		r.toldOf, r.changed = r.shown, [2]signal.Message{}
+	}
+	m := &r.changed[b2i(c.legacy)]
+	if *m == nil {
+		of := signal.ResourceChanged{ClientResource: *r.shown}
+		of.LegacyNames = c.legacy
+		*m = of
+	}
+	return *m
 }
 
 // refresh tells a client how its resources differ from what it was told: deletions first. Those of
@@ -92,7 +129,7 @@ func (p *Portal) refresh(c *client, anew map[signal.ID]bool, now time.Time) {
 	for _, r := range all {
 		if c.visible[r.id] != r.shown {
 			c.visible[r.id] = r.shown
-			p.send(c.conn, signal.ResourceChanged{ClientResource: *r.shown})
+			p.send(c.conn, r.told(c))
 		}
 	}
 	p.reviewLater(c, now)

@@ -82,8 +82,20 @@ func (p *Portal) release() {
 	w.ready = nil
 }
 
-// Settled reports whether every revocation so far is in the store.
-func (p *Portal) Settled() bool { return len(p.writes.queue)+len(p.writes.revoking) == 0 }
+// Settled reports whether every revocation so far is in the store, those included that have to wait
+// for what they revoke to get there.
+func (p *Portal) Settled() bool {
+	w := &p.writes
+	if len(w.queue)+len(w.revoking) > 0 {
+		return false
+	}
+	for _, a := range w.puts {
+		if a.doomed {
+			return false
+		}
+	}
+	return true
+}
 
 // HandleStored takes the result of a Write.
 func (p *Portal) HandleStored(id uint64, err error, now time.Time) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -42,18 +43,27 @@ type options struct {
 	clients, gateways  int
 	rate, beside       int // per second
 	duration, patience time.Duration
+	// tls says that the portal serves with TLS, rest is how long devices do nothing but beat before
+	// memory is measured again.
+	tls  bool
+	rest time.Duration
 }
 
 // load is one run.
 type load struct {
 	options
-	dir, policy, url, metrics string
-	resource                  signal.ID
-	tokens                    []string // of clients, then gateways, then the relay
-	process                   *exec.Cmd
-	devices                   []*device
-	fatal                     atomic.Int64
-	text                      string // what was printed
+	dir, policy, metrics string
+	listen, url          string
+	resource             signal.ID
+	tokens               []string // of clients, then gateways, then the relay
+	process              *exec.Cmd
+	devices              []*device
+	fatal                atomic.Int64
+	text                 string // what was printed
+	// certFile, keyFile and trust are there with TLS.
+	certFile, keyFile string
+	trust             *tls.Config
+	web               http.Client
 }
 
 // device is one client, gateway or relay.
@@ -139,19 +149,27 @@ func (l *load) startPortal(ctx context.Context) error {
 				return err
 			}
 		}
-		l.url, l.metrics = "http://"+free[0].Addr().String(), free[1].Addr().String()
+		scheme := "http://"
+		if l.tls {
+			scheme = "https://"
+		}
+		l.listen, l.metrics = free[0].Addr().String(), free[1].Addr().String()
+		l.url = scheme + l.listen
 		if err := errors.Join(free[0].Close(), free[1].Close()); err != nil {
 			return err
 		}
 	}
 	l.process = exec.CommandContext(ctx, l.program, "portal", "--config", l.policy, "--data", filepath.Join(l.dir, "data"),
-		"--listen", strings.TrimPrefix(l.url, "http://"), "--metrics", l.metrics, "--log-level", "warn")
+		"--listen", l.listen, "--metrics", l.metrics, "--log-level", "warn")
+	if l.tls {
+		l.process.Args = append(l.process.Args, "--tls-cert", l.certFile, "--tls-key", l.keyFile)
+	}
 	l.process.Stderr = os.Stderr
 	if err := l.process.Start(); err != nil {
 		return fmt.Errorf("start portal: %w", err)
 	}
 	return l.await(ctx, "the portal answers", func() bool {
-		r, err := http.Get(l.url + "/readyz")
+		r, err := l.web.Get(l.url + "/readyz")
 		if err != nil {
 			return false
 		}
@@ -233,7 +251,7 @@ func (l *load) dial(ctx context.Context, i int, token string) (*device, error) {
 		signal.RoleClient: {"headless-client", "1.5.12"}, signal.RoleGateway: {"gateway", "1.6.1"}, signal.RoleRelay: {"relay", "0.1.0"},
 	}[r]
 	c := channel.Config{
-		API: l.url, Role: r, Token: signal.NewSecret(token), MaxPartition: l.patience,
+		API: l.url, Role: r, Token: signal.NewSecret(token), MaxPartition: l.patience, TLS: l.trust,
 		Agent: signal.Agent{OS: "Linux", OSVersion: "6", Component: component[0], Version: component[1]}.String(),
 	}
 	copy(c.Seed[:], fmt.Sprint(i))

@@ -3,6 +3,7 @@
 // long an authorization takes from the client's request to its answer, the durable write included.
 //
 //	go run ./bench/portal -program ./firelane
+//	go run ./bench/portal -program ./firelane -tls
 //
 // The portal is a process of its own; clients, gateways and a relay are in this one, so on a small
 // machine both compete for the cores.
@@ -35,6 +36,8 @@ func main() {
 	flag.IntVar(&o.beside, "beside", 0, "bare writes per second that are timed while the portal writes; they slow it down")
 	flag.DurationVar(&o.duration, "duration", 15*time.Second, "how long to ask for authorizations")
 	flag.DurationVar(&o.patience, "patience", 2*time.Minute, "how long a storm may take")
+	flag.BoolVar(&o.tls, "tls", false, "serve with TLS, with a certificate made for this run")
+	flag.DurationVar(&o.rest, "rest", 35*time.Second, "how long devices do nothing but beat before idle connections are measured again")
 	runs := flag.Int("runs", 1, "how often to do all that")
 	record := flag.Bool("record", false, "write what is printed to bench/portal/RESULTS.md too, from the module's root")
 	flag.Parse()
@@ -116,6 +119,14 @@ func (l *load) measure(ctx context.Context, f *figures) error {
 	return nil
 }
 
+// idle returns and prints what an idle connection takes now.
+func (l *load) idle(when string, empty int) int {
+	resident := l.resident()
+	per := (resident - empty) / (l.clients + l.gateways + 1)
+	l.printf("idle connection      %d KiB %s (resident set %d MiB, empty %d MiB)\n", per>>10, when, resident>>20, empty>>20)
+	return per
+}
+
 // run does everything once, prints the figures and returns them, with an error if one is out of
 // bounds. Without clients there were no figures.
 func (l *load) run(ctx context.Context) (f figures, err error) {
@@ -134,6 +145,11 @@ func (l *load) run(ctx context.Context) (f figures, err error) {
 	if err := l.makeTokens(ctx); err != nil {
 		return f, fmt.Errorf("make tokens: %w", err)
 	}
+	if l.tls {
+		if err := l.makeCertificate(); err != nil {
+			return f, fmt.Errorf("make certificate: %w", err)
+		}
+	}
 	if err := l.startPortal(ctx); err != nil {
 		return f, err
 	}
@@ -144,9 +160,14 @@ func (l *load) run(ctx context.Context) (f figures, err error) {
 	if err != nil {
 		return f, err
 	}
-	per := (l.resident() - empty) / (l.clients + l.gateways + 1)
 	l.printf("join                 %d clients, %d gateways in %v\n", l.clients, l.gateways, took.Round(time.Millisecond))
-	l.printf("idle connection      %d KiB (resident set %d MiB, empty %d MiB)\n", per>>10, l.resident()>>20, empty>>20)
+	f.perConnection = l.idle("at first", empty)
+	select {
+	case <-time.After(l.rest):
+	case <-ctx.Done():
+		return f, ctx.Err()
+	}
+	f.perRested = l.idle(fmt.Sprintf("after %v", l.rest), empty)
 	if err := l.measure(ctx, &f); err != nil {
 		return f, err
 	}
@@ -159,8 +180,8 @@ func (l *load) run(ctx context.Context) (f figures, err error) {
 		return f, err
 	}
 	l.printf("join after a restart %v until all were back, %d gave up\n", storm.Round(time.Millisecond), l.fatal.Load())
-	f.clients, f.perConnection, f.join, f.storm, f.gaveUp = l.clients, per, took, storm, int(l.fatal.Load())
-	switch {
+	f.clients, f.join, f.storm, f.gaveUp = l.clients, took, storm, int(l.fatal.Load())
+	switch per := max(f.perConnection, f.perRested); {
 	case per > maxPerConnection:
 		return f, fmt.Errorf("an idle connection takes %d bytes, %d are allowed", per, maxPerConnection)
 	case f.failed > 0 || f.gaveUp > 0:

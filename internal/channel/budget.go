@@ -1,6 +1,7 @@
 package channel
 
 import (
+	"net"
 	"time"
 
 	"github.com/firelane/firelane/protocol/signal"
@@ -12,8 +13,8 @@ type budget struct{ fullAt time.Time }
 // rate is how much a device may say: each per second, and burst at once.
 type rate struct{ each, burst int }
 
-// A message costs one, and one more for every costBytes of it: candidates are passed on to others,
-// whose queues are bounded in bytes. A join costs a second's worth, since init is the most expensive
+// A frame costs one, whatever its kind, and all costBytes of the connection one more: candidates are
+// passed on to others, whose queues are bounded in bytes, and what is not understood costs to read. A join costs a second's worth, since init is the most expensive
 // answer there is.
 const costBytes = 1 << 10
 
@@ -45,7 +46,9 @@ func (b *budget) take(cost int, r rate, now time.Time) time.Duration {
 // spend waits until the device may have said so much: nothing is read from it meanwhile, which it
 // notices when the buffers between are full. A cut ends the wait.
 func (l *Link) spend(cost int) {
+	l.mu.Lock()
 	wait := l.budget.take(cost, rateOf(l.role), time.Now())
+	l.mu.Unlock()
 	if wait <= 0 {
 		return
 	}
@@ -56,4 +59,24 @@ func (l *Link) spend(cost int) {
 	case <-t.C:
 	case <-l.cutOff:
 	}
+}
+
+// meter is a connection whose device spends what it costs to read, in frames that the library handles by
+// itself, too: pieces of messages may be empty and as many as one likes.
+type meter struct {
+	net.Conn
+	link *Link
+	// unpaid are bytes for which nothing has been spent yet.
+	unpaid int
+}
+
+// Read implements net.Conn.
+func (m *meter) Read(p []byte) (int, error) {
+	n, err := m.Conn.Read(p)
+	m.unpaid += n
+	if cost := m.unpaid / costBytes; cost > 0 {
+		m.unpaid %= costBytes
+		m.link.spend(cost)
+	}
+	return n, err
 }

@@ -65,11 +65,12 @@ type Link struct {
 	// raw is the TCP connection, below TLS if there is any: closing it never waits.
 	raw net.Conn
 
-	// Of the reading goroutine.
-	joinBy time.Time
-	budget budget
+	// Of the reading goroutine: until when the device must have joined, and said something that the
+	// protocol knows.
+	joinBy, idleBy time.Time
 
 	mu     sync.Mutex
+	budget budget
 	joined bool
 	// flushing says that there is a writing goroutine, ending that it is to close the websocket
 	// after the last frame, gone that nothing more can be written.
@@ -90,7 +91,7 @@ func (l *Link) Role() signal.Role { return l.role }
 
 // Send queues m. It fails with signal.ErrNotJoined before the join, and with ErrSlow when the
 // device has not read enough of what came before: then the link is cut. Candidates and wishes of
-// others are dropped well before that, which is counted and no error.
+// others are dropped well before that, which is counted; the error is ErrDropped, and the link stays.
 func (l *Link) Send(m signal.Message) error {
 	f, err := signal.EncodeFromPortal(l.role, l.dialect, m)
 	if err != nil {
@@ -180,9 +181,9 @@ func (l *Link) push(q queuedText, room int) error {
 		l.queued += q.cost()
 	case room < maxQueueBytes:
 		l.server.count(func(s *ServerStats) { s.Dropped++ })
-		return nil
+		return ErrDropped
 	case !l.beside:
-		q.beside, l.beside = true, true
+		l.putBeside(&q)
 	default:
 		l.server.count(func(s *ServerStats) { s.Slow++ })
 		l.cut(ErrSlow)
@@ -191,6 +192,18 @@ func (l *Link) push(q queuedText, room int) error {
 	l.queue = append(l.queue, q)
 	l.startFlush()
 	return nil
+}
+
+// putBeside has the largest frame, q or one that waits, wait beside the bound; the lock is held.
+func (l *Link) putBeside(q *queuedText) {
+	largest := q
+	for i := range l.queue {
+		if w := &l.queue[i]; w.cost() > largest.cost() {
+			largest = w
+		}
+	}
+	l.queued += q.cost() - largest.cost()
+	largest.beside, l.beside = true, true
 }
 
 // startFlush sees to it that there is a writing goroutine; the lock is held.
@@ -291,7 +304,8 @@ func (l *Link) serve() {
 	if l.server.join > 0 {
 		join = l.server.join
 	}
-	l.joinBy = time.Now().Add(join)
+	now := time.Now()
+	l.joinBy, l.idleBy = now.Add(join), now.Add(l.server.idleTimeout(l.role))
 	err := l.readAll()
 	l.mu.Lock()
 	l.because(err)
@@ -316,9 +330,11 @@ func (l *Link) readAll() error {
 			return errors.New("device is silent")
 		case err != nil:
 			return ending(err)
-		case kind == websocket.MessageText:
-			l.server.count(func(s *ServerStats) { s.Received++ })
-			l.spend(1 + len(text)/costBytes)
+		}
+		l.server.count(func(s *ServerStats) { s.Received++ })
+		l.spend(1)
+		if kind == websocket.MessageText { // binary messages mean nothing, and are no sign of life
+			l.idleBy = time.Now().Add(l.server.idleTimeout(l.role))
 			l.aside(func() { l.handle(text) })
 		}
 	}
@@ -340,9 +356,8 @@ func (l *Link) deadline() time.Time {
 	l.mu.Lock()
 	joined := l.joined
 	l.mu.Unlock()
-	at := time.Now().Add(l.server.idleTimeout(l.role))
-	if !joined && l.joinBy.Before(at) {
+	if !joined && l.joinBy.Before(l.idleBy) {
 		return l.joinBy
 	}
-	return at
+	return l.idleBy
 }

@@ -18,9 +18,14 @@ func fill(t *testing.T, l *Link, m signal.Message) (n int) {
 	t.Helper()
 	for range 1 << 16 {
 		waiting := len(l.queue)
-		if err := l.Send(m); err != nil && !errors.Is(err, ErrSlow) {
+		err := l.Send(m)
+		if err != nil && !errors.Is(err, ErrSlow) {
 			t.Fatal(err)
-		} else if err != nil || len(l.queue) == waiting {
+		}
+		if dropped := len(l.queue) == waiting; dropped != errors.Is(err, ErrDropped) {
+			t.Fatalf("dropped: %v, error: %v", dropped, err)
+		}
+		if err != nil {
 			return n
 		}
 		n++
@@ -91,6 +96,33 @@ func TestOneLargeFrameWaitsBesideTheOthers(t *testing.T) {
 	send(init)
 	if err := l.Send(init); !errors.Is(err, ErrSlow) {
 		t.Errorf("two of them: %v", err)
+	}
+}
+
+// A queue that is full by what follows a large init is not cut either: the largest frame is the one that
+// does not count.
+func TestTheLargestFrameWaitsBesideTheOthers(t *testing.T) {
+	l := idleLink(signal.RoleGateway)
+	large := signal.RelaysPresence{DisconnectedIDs: make(signal.List[signal.ID], 20000)}
+	small := signal.ResourceUpdated{GatewayResource: signal.GatewayResource{ID: signal.ID{1}, Type: signal.DNS, Name: strings.Repeat("x", 1000), Address: "a.example"}}
+	for i := range large.DisconnectedIDs {
+		large.DisconnectedIDs[i] = signal.ID{1}
+	}
+	if err := l.Send(large); err != nil || l.beside {
+		t.Fatal(err, l.beside)
+	}
+	total := 0
+	for total < maxQueueBytes*9/10 {
+		if err := l.Send(small); err != nil {
+			t.Fatalf("after %d bytes: %v", total, err)
+		}
+		total += l.queue[len(l.queue)-1].cost()
+	}
+	for range l.queue {
+		l.pop()
+	}
+	if l.queued != 0 || l.beside {
+		t.Errorf("an empty queue has %d bytes, beside %v", l.queued, l.beside)
 	}
 }
 

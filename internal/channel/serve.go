@@ -57,6 +57,9 @@ const (
 var (
 	// ErrSlow ends a link whose device does not read.
 	ErrSlow = errors.New("device reads too slowly")
+	// ErrDropped is returned for what others have a device sent that is behind with reading. It is an
+	// ErrSlow, but the link stays.
+	ErrDropped = fmt.Errorf("%w: message dropped", ErrSlow)
 	// ErrEnded ends a link of the portal's own accord.
 	ErrEnded = errors.New("portal ended the link")
 	// ErrBusy is returned for a link too many.
@@ -78,7 +81,7 @@ type Server struct {
 // ServerStats counts since the start, but for Links, which is how many there are.
 type ServerStats struct {
 	Links, Accepted, Busy, Slow, Malformed, Unknown, Received, Sent uint64
-	// Throttled counts messages that had to wait because their device had sent too many.
+	// Throttled counts how often a device had to wait because it had sent too much.
 	Throttled uint64
 	// Dropped counts messages that others caused for a device that was behind with reading.
 	Dropped uint64
@@ -95,8 +98,11 @@ func (s *Server) Accept(w http.ResponseWriter, r *http.Request, role signal.Role
 		Refuse(w, refusal)
 		return nil, ErrBusy
 	}
-	hijack := &hijacker{ResponseWriter: w}
-	ws, err := websocket.Accept(hijack, r, nil)
+	hijack := &hijacker{ResponseWriter: w, link: l}
+	ws, err := websocket.Accept(hijack, r, &websocket.AcceptOptions{
+		OnPingReceived: func(context.Context, []byte) bool { l.spend(1); return true },
+		OnPongReceived: func(context.Context, []byte) { l.spend(1) },
+	})
 	if err != nil {
 		s.leave(l)
 		return nil, fmt.Errorf("accept device: %w", err)
@@ -180,6 +186,7 @@ func (s *Server) idleTimeout(r signal.Role) time.Duration {
 // hijacker hands the connection over with small buffers.
 type hijacker struct {
 	http.ResponseWriter
+	link *Link
 	// conn is the TCP connection, for deadlines.
 	conn net.Conn
 }
@@ -205,5 +212,5 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		_ = conn.Close()
 		return nil, nil, err
 	}
-	return conn, bufio.NewReadWriter(r, bufio.NewWriterSize(conn, writeBuffer)), nil
+	return &meter{Conn: conn, link: h.link}, bufio.NewReadWriter(r, bufio.NewWriterSize(conn, writeBuffer)), nil
 }

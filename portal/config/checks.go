@@ -38,6 +38,9 @@ func checkUUID(s string) (what, fix string) {
 	if !uuidForm.MatchString(s) {
 		return fmt.Sprintf("%q is not an id", abbreviate(s)), "write a UUID in lower case, such as 3f0e9c1a-8a52-4a7e-9d6b-0c1d2e3f4a5b"
 	}
+	if s == nilUUID {
+		return s + " is the UUID that stands for none", "write another, such as 3f0e9c1a-8a52-4a7e-9d6b-0c1d2e3f4a5b"
+	}
 	return "", ""
 }
 

@@ -87,7 +87,7 @@ var resourceShape = keys("Something that policies give access to.",
 	may("ip_stack", oneOf("Which addresses a dns resource has; dual if it is left out.", "dual", "ipv4_only", "ipv6_only")),
 	may("site", words("The name of the site whose gateways reach it; not for device pools.", maxName)),
 	may("filters", listOf(maxFilters, 0, filterShape)),
-	may("devices", listOf(maxDevices, 1, checked("The id of a client in a static_device_pool.", checkUUID, uuidPattern))),
+	may("devices", listOf(maxDevices, 1, uuid("The id of a client in a static_device_pool."))),
 )
 
 var filterShape = keys("What is let through; with no filter, everything is.",
@@ -136,11 +136,13 @@ var conditionsShape = keys("All of them must hold.",
 var days = []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}
 
 const (
-	uuidPattern     = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+	uuidPattern = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+	// nilUUID is what the protocol takes for no id.
+	nilUUID         = "00000000-0000-0000-0000-000000000000"
 	dayRangePattern = "^[0-9]{2}(:[0-9]{2}(:[0-9]{2})?)?-[0-9]{2}(:[0-9]{2}(:[0-9]{2})?)?$"
 )
 
-var idShape = checked("A UUID in lower case; derived from the name if it is left out.", checkUUID, uuidPattern)
+var idShape = uuid("A UUID in lower case; derived from the name if it is left out.")
 
 func keys(about string, fields ...field) *shape {
 	return &shape{kind: object, about: about, fields: fields}
@@ -161,6 +163,12 @@ func oneOf(about string, choices ...string) *shape {
 
 func checked(about string, check func(string) (string, string), pattern string) *shape {
 	return &shape{kind: text, about: about, max: maxPath, check: check, pattern: pattern}
+}
+
+func uuid(about string) *shape {
+	s := checked(about, checkUUID, uuidPattern)
+	s.never = nilUUID
+	return s
 }
 
 // either is a condition on one value.

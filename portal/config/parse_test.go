@@ -149,6 +149,8 @@ func TestProblems(t *testing.T) {
 		"over midnight":            {head + "  policies: [{group: ops, resource: x, conditions: {time: [{days: [mon], ranges: [\"22:00-06:00\"], zone: UTC}]}}]", `6:37 "x" define` + "\n" + `6:83 part two`},
 		"id twice":                 {"version: 1\naccounts:\n- slug: acme\n  sites:\n  - {name: a, id: 99999999-9999-4999-8999-999999999999}\n  - {name: b, id: 99999999-9999-4999-8999-999999999999}", `6:5 second_time line_5`},
 		"misspelt and referred to": {head + "  resources: [{name: r, type: ip, adress: 10.0.0.1, site: here}]\n  policies: [{group: ops, resource: r}]", `6:35 "adress" "address"`},
+		"id of none":               {"version: 1\naccounts:\n- slug: acme\n  sites:\n  - {name: a, id: 00000000-0000-0000-0000-000000000000}", `5:19 none another`},
+		"member of none":           {"version: 1\naccounts:\n- slug: acme\n  resources:\n  - {name: a, type: static_device_pool, devices: [00000000-0000-0000-0000-000000000000]}", `5:51 none another`},
 		"custom without servers":   {"version: 1\naccounts:\n- slug: acme\n  dns: {upstream: custom, provider: quad9}", `4:8 no_servers add` + "\n" + `4:37 provider remove`},
 		"json: syntax":             {"{\"version\": 1,\n  \"accounts\": [}", `2:16 JSON mend`},
 		"json: more behind":        {"{\"version\": 1} {}", `1:16 JSON mend`},

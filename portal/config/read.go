@@ -10,9 +10,13 @@ import (
 )
 
 // Parse reads a policy file of that name. An error is of type Problems.
-func Parse(name string, b []byte) (*File, error) {
+func Parse(name string, b []byte) (*File, error) { return ParseWithin(name, b, MaxMarks) }
+
+// ParseWithin is Parse for a text from elsewhere. It refuses one with more than so many marks, before it
+// takes memory for what they stand for: up to 600 bytes for a mark, some tens for a byte.
+func ParseWithin(name string, b []byte, marks int) (*File, error) {
 	s := &source{file: name}
-	root := s.tree(b)
+	root := s.tree(b, min(marks, MaxMarks))
 	if root == nil || len(s.problems) > 0 {
 		return nil, s.problems.sorted()
 	}

@@ -52,6 +52,9 @@ func (s *shape) schema() map[string]any {
 	if s.pattern != "" {
 		m["pattern"] = s.pattern
 	}
+	if s.never != "" {
+		m["not"] = map[string]any{"const": s.never}
+	}
 	if s.max > 0 && s.kind == text {
 		m["maxLength"] = s.max // characters here, bytes in Parse, which is stricter
 	}

@@ -46,6 +46,10 @@ func valid(t rapid.TB, schema map[string]any, v any) bool {
 			good = good && (!isNumber || within(keyword, n, want))
 		case "enum":
 			good = good && slices.Contains(want.([]any), v)
+		case "not":
+			good = good && !valid(t, want.(map[string]any), v)
+		case "const":
+			good = good && v == want
 		case "pattern":
 			s, isText := v.(string)
 			good = good && (!isText || regexp.MustCompile(want.(string)).MatchString(s))
@@ -178,4 +182,20 @@ func mutate(t *rapid.T, v any) any {
 		}
 	}
 	return v
+}
+
+// Ids that the protocol takes for none are invalid in the schema, too.
+func TestSchemaRefusesTheNilUUID(t *testing.T) {
+	var schema map[string]any
+	if err := json.Unmarshal(Schema(), &schema); err != nil {
+		t.Fatal(err)
+	}
+	for id, want := range map[string]bool{nilUUID: false, "00000000-0000-0000-0000-000000000001": true} {
+		file := map[string]any{"version": 1.0, "accounts": []any{map[string]any{
+			"slug": "acme", "id": id, "resources": []any{map[string]any{"name": "a", "type": "static_device_pool", "devices": []any{id}}},
+		}}}
+		if got := valid(t, schema, file); got != want {
+			t.Errorf("%s: %v", id, got)
+		}
+	}
 }

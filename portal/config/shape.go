@@ -24,6 +24,8 @@ type shape struct {
 	// can say about it.
 	check   func(string) (what, fix string)
 	pattern string
+	// never is a text that fits pattern, but not check.
+	never string
 	// low and high bound numbers.
 	low, high float64
 }

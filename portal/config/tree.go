@@ -47,6 +47,9 @@ type node struct {
 const (
 	// MaxSize bounds a file, in bytes: fifty thousand policies with conditions.
 	MaxSize = 16 << 20
+	// MaxMarks bounds the marks of a file, see marks: fifty thousand policies with conditions have that
+	// many. A mark stands for up to 600 bytes of memory while a file is parsed.
+	MaxMarks = 1 << 20
 	// maxDepth bounds how deep values are nested; the language needs 8.
 	maxDepth = 16
 )
@@ -72,10 +75,34 @@ func (s *source) at(line, column int, what, fix string) {
 	s.problem(&node{line: max(line, 1), column: max(column, 1)}, what, fix)
 }
 
+// marks counts what can begin a value in YAML or JSON: the characters , : ? [ and {, and a dash before
+// white space. For each of them a parser makes three values at most: "[? , ?" has a pair without key and
+// value at each question mark. Those in texts and comments count, too: it is a bound, known before
+// anything is allocated.
+func marks(b []byte) int {
+	n := 0
+	for i, c := range b {
+		switch c {
+		case ',', ':', '?', '[', '{':
+			n++
+		case '-':
+			if i+1 == len(b) || b[i+1] <= ' ' || b[i+1] >= utf8.RuneSelf { // white space beyond ASCII, or none
+				n++
+			}
+		}
+	}
+	return n
+}
+
 // tree returns the file's value, or nil after reporting why there is none.
-func (s *source) tree(b []byte) *node {
+func (s *source) tree(b []byte, most int) *node {
 	if len(b) > MaxSize {
-		s.at(1, 1, "the file has "+strconv.Itoa(len(b))+" bytes", "split it: at most "+strconv.Itoa(MaxSize)+" are allowed")
+		s.at(1, 1, "the file has "+strconv.Itoa(len(b))+" bytes", "shorten it: at most "+strconv.Itoa(MaxSize)+" are allowed")
+		return nil
+	}
+	if n := marks(b); n > most {
+		s.at(1, 1, "the file has too many values: "+strconv.Itoa(n)+" of the characters , : ? [ { and -",
+			"shorten it: at most "+strconv.Itoa(most)+" are allowed")
 		return nil
 	}
 	if i := firstInvalid(b); i >= 0 {

@@ -123,7 +123,12 @@ func (a *api) createToken(ctx context.Context, w *tokenWish) (*newToken, error) 
 func (a *api) revokeToken(ctx context.Context, q *ByID) (*struct{}, error) {
 	ctx, end := a.change(ctx)
 	defer end()
-	_, err := a.store.RevokeToken(ctx, caller(ctx).Account, q.ID, time.Now())
+	account := caller(ctx).Account
+	// A commit that fails does not say whether there is such a token in this account.
+	if _, err := a.store.Token(ctx, account, q.ID); err != nil {
+		return nil, a.apiError("look up a token", err)
+	}
+	_, err := a.store.RevokeToken(ctx, account, q.ID, time.Now())
 	if perhaps(err) {
 		a.tokenGone(q.ID)
 	}
@@ -142,10 +147,9 @@ func (s *Server) change(ctx context.Context) (_ context.Context, end func()) {
 }
 
 // perhaps reports whether a write with this result may be in the store. What takes rights away is
-// then told to the machine.
-func perhaps(err error) bool {
-	return err == nil || errors.Is(err, store.ErrUncertain) || errors.Is(err, context.DeadlineExceeded)
-}
+// then told to the machine, if it is the caller's to take. A write that has run out of time is not in the
+// store: it has been withdrawn before its turn.
+func perhaps(err error) bool { return err == nil || errors.Is(err, store.ErrUncertain) }
 
 func (a *api) registerChanges(h huma.API) {
 	huma.Register(h, operation(http.MethodPatch, "/devices/{id}", "change-device", "Rename a device, or say that it is verified"), a.changeDevice)
@@ -194,8 +198,12 @@ func (a *api) changeDevice(ctx context.Context, q *deviceChange) (*oneDevice, er
 func (a *api) deleteDevice(ctx context.Context, q *ByID) (*struct{}, error) {
 	ctx, end := a.change(ctx)
 	defer end()
-	_, _, err := a.store.DeleteDevice(ctx, caller(ctx).Account, q.ID)
-	if err == nil {
+	account := caller(ctx).Account
+	if _, err := a.store.Device(ctx, account, q.ID); err != nil { // as with tokens
+		return nil, a.apiError("look up a device", err)
+	}
+	_, _, err := a.store.DeleteDevice(ctx, account, q.ID)
+	if perhaps(err) {
 		a.driver.do(func(m *portal.Portal, now time.Time) { m.HandleDeviceDeleted(q.ID, now) })
 	}
 	return nil, a.apiError("delete a device", err)
@@ -268,10 +276,13 @@ func (a *api) endSessions(ctx context.Context, account, person string) error {
 			return "", 0, err
 		}
 		for i := range page {
-			if _, err := a.store.RevokeToken(ctx, account, page[i].ID, time.Now()); err != nil {
+			_, err := a.store.RevokeToken(ctx, account, page[i].ID, time.Now())
+			if perhaps(err) {
+				a.tokenGone(page[i].ID)
+			}
+			if err != nil {
 				return "", 0, err
 			}
-			a.tokenGone(page[i].ID)
 		}
 		return last(page, func(t *store.Token) string { return t.ID }), len(page), nil
 	})

@@ -48,14 +48,23 @@ type planned struct {
 	}
 }
 
-// policyName stands for the file in what is said about it.
-const policyName = "policy"
+const (
+	// policyName stands for the file in what is said about it.
+	policyName = "policy"
+	// maxPolicyBody and maxPolicyMarks bound a policy file in a request, so that reading it takes 80 MiB
+	// at most. Those for the file of the portal itself are larger.
+	maxPolicyBody  = 1 << 20
+	maxPolicyMarks = 1 << 17
+	// maxParsing bounds the policy files that are read at a time, over the API.
+	maxParsing = 1
+)
 
 func (a *api) registerPolicy(h huma.API) {
 	check := operation(http.MethodPost, "/policy/check", "check-policy", "Say what is wrong with a policy file")
 	plan := operation(http.MethodPost, "/policy/plan", "plan-policy", "Say what a policy file would change for whom in this account, or about relays")
 	for _, o := range []*huma.Operation{&check, &plan} {
-		o.MaxBodyBytes = config.MaxSize
+		o.MaxBodyBytes = maxPolicyBody
+		o.Errors = append(o.Errors, http.StatusRequestEntityTooLarge)
 		o.Metadata[scopeKey] = ReadScope // they change nothing
 	}
 	huma.Register(h, check, a.checkPolicy)
@@ -63,14 +72,17 @@ func (a *api) registerPolicy(h huma.API) {
 }
 
 func (a *api) checkPolicy(_ context.Context, q *policyText) (*checked, error) {
-	_, problems, err := parsePolicy(q.RawBody)
+	_, problems, err := a.parsePolicy(q.RawBody)
+	if err != nil {
+		return nil, err
+	}
 	c := &checked{}
 	c.Body.Problems, c.Body.Good = problems, len(problems) == 0
-	return c, err
+	return c, nil
 }
 
 func (a *api) planPolicy(ctx context.Context, q *policyText) (*planned, error) {
-	file, problems, err := parsePolicy(q.RawBody)
+	file, problems, err := a.parsePolicy(q.RawBody)
 	if err != nil {
 		return nil, err
 	}
@@ -93,8 +105,16 @@ func (a *api) planPolicy(ctx context.Context, q *policyText) (*planned, error) {
 	return p, nil
 }
 
-func parsePolicy(text []byte) (*config.File, []problemView, error) {
-	file, err := config.Parse(policyName, text)
+// parsePolicy reads a policy file, unless another is being read for somebody else.
+func (a *api) parsePolicy(text []byte) (*config.File, []problemView, error) {
+	select {
+	case a.parsing <- struct{}{}:
+		defer func() { <-a.parsing }()
+	default:
+		return nil, nil, huma.ErrorWithHeaders(huma.Error503ServiceUnavailable("another policy file is being read; try again"),
+			http.Header{"Retry-After": {"1"}})
+	}
+	file, err := config.ParseWithin(policyName, text, maxPolicyMarks)
 	views := []problemView{}
 	var problems config.Problems
 	if errors.As(err, &problems) {

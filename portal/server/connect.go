@@ -223,7 +223,7 @@ func (s *Server) connectDevice(ctx context.Context, c *admitted, t *store.Token,
 	}, now)
 	switch {
 	case errors.Is(err, store.ErrFull):
-		return refuse(http.StatusPaymentRequired, signal.CodeLimitsExceeded, "The account has as many devices as it may")
+		return refuse(http.StatusPaymentRequired, signal.CodeLimitsExceeded, "The account, or the owner of the device, has as many devices as it may")
 	case errors.Is(err, store.ErrInvalid):
 		return refuse(http.StatusBadRequest, signal.CodeInvalidParams, clip(err.Error()))
 	case errors.Is(err, store.ErrBusy):

@@ -263,12 +263,12 @@ type session struct {
 	joined time.Time
 }
 
-// Join takes what a relay's credentials are made from.
+// Join takes what a relay's credentials are made from, and refuses devices that are too old.
 func (s *session) Join(_ *channel.Link, j signal.Join) string {
 	s.driver.mu.Lock()
 	defer s.driver.mu.Unlock()
 	s.connect.Stamp = j.StampSecret
-	return ""
+	return s.connect.Refusal()
 }
 
 // Joined tells the machine. Whether the token is still good, and a device that the machine did not

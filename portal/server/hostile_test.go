@@ -20,10 +20,15 @@ import (
 // raw opens a websocket without the manners of a device.
 func (p *testPortal) raw(r signal.Role, token, query string) *websocket.Conn {
 	p.t.Helper()
+	return p.rawAs(agents[r], r, token, query)
+}
+
+func (p *testPortal) rawAs(agent signal.Agent, r signal.Role, token, query string) *websocket.Conn {
+	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.t.Context(), patience)
 	defer cancel()
 	c, _, err := websocket.Dial(ctx, p.url+signal.Endpoint(r, signal.V2)+"?"+query, &websocket.DialOptions{HTTPHeader: http.Header{
-		signal.TokenHeader: {"Bearer " + token}, "User-Agent": {agents[r].String()},
+		signal.TokenHeader: {"Bearer " + token}, "User-Agent": {agent.String()},
 	}})
 	if err != nil {
 		p.t.Fatal(err)

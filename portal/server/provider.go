@@ -126,6 +126,30 @@ func readSecret(path string) (string, error) {
 	return strings.TrimSpace(string(b)), nil
 }
 
+// checkIssuer checks whether the answer of a provider is from it, as far as it says so: iss are the values
+// of that parameter (RFC 9207, section 2.4). A provider that promises to say so must.
+func (p *providers) checkIssuer(ctx context.Context, of *config.Provider, iss []string) error {
+	if len(iss) > 1 || len(iss) == 1 && iss[0] != of.Issuer {
+		return errors.New("the answer is another issuer's")
+	}
+	ctx, cancel := context.WithTimeout(ctx, providerTime)
+	defer cancel()
+	provider, err := p.discover(ctx, of.Issuer)
+	if err != nil {
+		return err
+	}
+	var metadata struct {
+		Says bool `json:"authorization_response_iss_parameter_supported"`
+	}
+	if err := provider.Claims(&metadata); err != nil {
+		return fmt.Errorf("read provider's metadata: %w", err)
+	}
+	if metadata.Says && len(iss) == 0 {
+		return errors.New("the answer lacks its issuer")
+	}
+	return nil
+}
+
 // identify exchanges a code for who the person is.
 func (p *providers) identify(ctx context.Context, of *config.Provider, redirect, code, verifier, nonce string) (store.Identity, error) {
 	ctx, cancel := context.WithTimeout(p.context(ctx), providerTime)

@@ -33,6 +33,8 @@ type testProvider struct {
 	key   *rsa.PrivateKey
 	// claims are what it says about whoever signs in.
 	claims map[string]any
+	// saysIssuer is what it promises about the parameter iss of its answers.
+	saysIssuer bool
 }
 
 // newProvider starts a provider that sends people back to redirect; it is not known before.
@@ -71,7 +73,7 @@ func newProvider(t *testing.T) (p *testProvider, register func(redirect string))
 func (p *testProvider) discovery(w http.ResponseWriter, _ *http.Request) {
 	_ = json.NewEncoder(w).Encode(map[string]any{
 		"issuer": p.URL, "authorization_endpoint": p.URL + "/auth", "token_endpoint": p.URL + "/token", "jwks_uri": p.URL + "/keys",
-		"id_token_signing_alg_values_supported": []string{"RS256"},
+		"id_token_signing_alg_values_supported": []string{"RS256"}, "authorization_response_iss_parameter_supported": p.saysIssuer,
 	})
 }
 

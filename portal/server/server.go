@@ -50,6 +50,11 @@ type Options struct {
 	Transport http.RoundTripper
 	// Log is where to log; nil is nowhere.
 	Log *slog.Logger
+
+	// sync is the store's; tests break disks with it.
+	sync func(*os.File) error
+	// uploadGrace is the constant, unless tests have less time.
+	uploadGrace time.Duration
 }
 
 // Server is a portal that is ready to serve.
@@ -57,7 +62,9 @@ type Server struct {
 	options Options
 	log     *slog.Logger
 	store   *store.Store
-	driver  *driver
+	// lock keeps other portals away from the data directory.
+	lock   *os.File
+	driver *driver
 	// secret is what the keys of ingest tokens are derived from.
 	secret   [32]byte
 	channels channel.Server
@@ -69,7 +76,11 @@ type Server struct {
 	failures  *limiter[netip.Prefix]
 	ingests   *limiter[netip.Addr]
 	ingesting chan struct{}
+	// uploading are the devices that upload now.
+	uploading busy
 	uses      uses
+	// parsing has a place for each policy file that is being read for the API.
+	parsing chan struct{}
 	// sockets are the shares of websockets, by the address of the device; conns those of TCP
 	// connections, by that of the peer.
 	sockets, conns *shares
@@ -117,6 +128,10 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 		upgrades: newLimiter[attempt](1, upgradeInterval),
 		failures: newLimiter[netip.Prefix](failureBurst, failureInterval),
 		ingests:  newLimiter[netip.Addr](1, ingestInterval), ingesting: make(chan struct{}, maxIngesting),
+		parsing: make(chan struct{}, maxParsing),
+	}
+	if s.options.uploadGrace == 0 {
+		s.options.uploadGrace = uploadGrace
 	}
 	if o.PerAddress == 0 {
 		o.PerAddress = DefaultPerAddress
@@ -135,14 +150,20 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.store, err = store.Open(ctx, DatabasePath(o.Data), store.Options{ReserveLog: true}); err != nil {
+	if s.lock, err = lockData(o.Data); err != nil {
 		return nil, err
 	}
+	if s.store, err = store.Open(ctx, DatabasePath(o.Data), store.Options{ReserveLog: true, Sync: o.sync}); err != nil {
+		return nil, errors.Join(err, s.lock.Close())
+	}
 	if err := s.start(ctx, text, file); err != nil {
-		return nil, errors.Join(err, s.store.Close())
+		return nil, errors.Join(err, s.closeStore())
 	}
 	return s, nil
 }
+
+// closeStore closes the database, then lets another portal have it.
+func (s *Server) closeStore() error { return errors.Join(s.store.Close(), s.lock.Close()) }
 
 func (s *Server) start(ctx context.Context, text []byte, file *config.File) error {
 	inForce, known, err := s.inForce(file)
@@ -240,18 +261,21 @@ func (s *Server) serve(ctx context.Context, l net.Listener, c *tls.Config) error
 	stopWatching()
 	watchers.Wait()
 	s.shutdown(server)
-	return errors.Join(err, s.store.Close())
+	return errors.Join(err, s.closeStore())
 }
 
-// shutdown asks devices to come back later and waits for what is under way.
+// shutdown asks devices to come back later and waits for what is under way: for channels and for requests
+// at the same time, so that neither takes the other's.
 func (s *Server) shutdown(server *http.Server) {
 	s.ending.Store(true)
 	ctx, cancel := context.WithTimeout(context.Background(), shutdownTime)
 	defer cancel()
+	var channels sync.WaitGroup
+	channels.Go(func() { s.channels.Shutdown(ctx) })
 	if err := server.Shutdown(ctx); err != nil {
 		server.Close()
 	}
-	s.channels.Shutdown(ctx)
+	channels.Wait()
 	s.driver.close()
 }
 
@@ -260,7 +284,7 @@ func (s *Server) Close() error {
 	var err error
 	s.serveOnce.Do(func() {
 		s.driver.close()
-		err = s.store.Close()
+		err = s.closeStore()
 	})
 	return err
 }

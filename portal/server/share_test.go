@@ -144,15 +144,15 @@ func TestConnectionsOfAnAddressAreBounded(t *testing.T) {
 // With TLS the cookie is bound to the host; without, browsers would not take that.
 func TestCookieOfASignIn(t *testing.T) {
 	for address, want := range map[string]string{
-		"https://portal.example": "__Host-firelane_sign_in=x; Path=/; Max-Age=60; HttpOnly; Secure; SameSite=Lax",
-		"http://127.0.0.1:8080":  "firelane_sign_in=x; Path=/sign-in/; Max-Age=60; HttpOnly; SameSite=Lax",
+		"https://portal.example": "__Host-firelane_sign_in_4ba69735ca53765e=x; Path=/; Max-Age=60; HttpOnly; Secure; SameSite=Lax",
+		"http://127.0.0.1:8080":  "firelane_sign_in_4ba69735ca53765e=x; Path=/sign-in/; Max-Age=60; HttpOnly; SameSite=Lax",
 	} {
 		u, err := url.Parse(address)
 		if err != nil {
 			t.Fatal(err)
 		}
 		s := &signIns{server: &Server{options: Options{URL: u}}}
-		if got := s.cookie("x", time.Minute).String(); got != want {
+		if got := s.cookie("state", "x", time.Minute).String(); got != want {
 			t.Errorf("%s: %s", address, got)
 		}
 	}
@@ -160,7 +160,7 @@ func TestCookieOfASignIn(t *testing.T) {
 
 // No account may have a slug that would hide an address of the portal, or be hidden by it.
 func TestOwnAddressesAreNoSlugs(t *testing.T) {
-	paths := []string{callbackPath, apiPrefix, openAPIPath, "/healthz", "/readyz", "/metrics", "/ingestion/flow_logs"}
+	paths := []string{startPath, callbackPath, apiPrefix, openAPIPath, "/healthz", "/readyz", "/metrics", "/ingestion/flow_logs"}
 	for _, r := range []signal.Role{signal.RoleGateway, signal.RoleClient, signal.RoleRelay} {
 		paths = append(paths, signal.Endpoint(r, signal.V2))
 	}

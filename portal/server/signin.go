@@ -36,14 +36,12 @@ const (
 	// that comes in at nine.
 	startBurst    = 60
 	startInterval = time.Second
-	// cookieName is the cookie that ties a sign-in to the browser that began it. With TLS it has a
-	// prefix: browsers take such a cookie from this host only, not from one beside or without TLS.
-	cookieName   = "firelane_sign_in"
-	cookiePrefix = "__Host-"
-	// callbackPath is where providers send people back to, and cookiePath where the cookie goes; with
-	// the prefix it goes everywhere.
-	callbackPath = "/sign-in/callback"
-	cookiePath   = "/sign-in/"
+	// startPath is where sign-ins begin: behind it come the account's slug and the provider's id.
+	startPath = "/sign-in/start/"
+	// callbackPath, with the provider's id behind it, is where providers send people back to. Each has
+	// a path of its own, so that what one provider says is never taken for another's (RFC 9700, section
+	// 4.4.2).
+	callbackPath = "/sign-in/callback/"
 )
 
 // begun is what is remembered of a sign-in between its two halves.
@@ -64,8 +62,8 @@ func newSignIns(s *Server) *signIns {
 func (s *signIns) routes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /{$}", s.serveRoot)
 	mux.HandleFunc("GET /{account}", s.serveAccount)
-	mux.HandleFunc("GET /sign-in/{account}/{provider}", s.serveStart)
-	mux.HandleFunc("GET "+callbackPath, s.serveReturn)
+	mux.HandleFunc("GET "+startPath+"{account}/{provider}", s.serveStart)
+	mux.HandleFunc("GET "+callbackPath+"{provider}", s.serveReturn)
 }
 
 // serveRoot asks for the account, whose names are nobody's business; or takes an answer.
@@ -100,7 +98,7 @@ func (s *signIns) serveChoice(w http.ResponseWriter, a *config.Account) {
 	}{Account: a.Name}
 	for i := range a.Providers {
 		if p := &a.Providers[i]; !p.Disabled {
-			page.Links = append(page.Links, link{p.Name, "/sign-in/" + url.PathEscape(a.Slug) + "/" + url.PathEscape(p.ID)})
+			page.Links = append(page.Links, link{p.Name, startPath + url.PathEscape(a.Slug) + "/" + url.PathEscape(p.ID)})
 		}
 	}
 	render(w, http.StatusOK, "choice", page)
@@ -121,7 +119,7 @@ func (s *signIns) serveStart(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), providerTime)
 	defer cancel()
-	_, o, err := s.providers.oauth(ctx, p, s.redirect())
+	_, o, err := s.providers.oauth(ctx, p, s.redirect(p))
 	if err != nil {
 		s.server.log.Error("cannot begin a sign-in", "account", a.Slug, "provider", p.Name, "error", err)
 		s.fail(w, http.StatusBadGateway, "The provider cannot be reached now.")
@@ -138,7 +136,8 @@ func (s *signIns) serveStart(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, http.StatusServiceUnavailable, "That cannot be done now. Try again in a minute.")
 		return
 	}
-	http.SetCookie(w, s.cookie(browser, signInTime))
+	s.dropCookies(w, r)
+	http.SetCookie(w, s.cookie(state, browser, signInTime))
 	w.Header().Set("Cache-Control", "no-store")
 	http.Redirect(w, r, o.AuthCodeURL(state, oauth2.S256ChallengeOption(verifier), oauth2.SetAuthURLParam("nonce", nonce)), http.StatusFound)
 }
@@ -150,14 +149,11 @@ func (s *signIns) serveReturn(w http.ResponseWriter, r *http.Request) {
 	now := time.Now()
 	q := r.URL.Query()
 	pending, b, ok := s.take(ctx, r, q.Get("state"), now)
-	http.SetCookie(w, s.cookie("", -1))
-	if !ok {
-		s.fail(w, http.StatusBadRequest, "This sign-in has expired, or was begun in another browser. Begin again.")
-		return
+	if ok {
+		http.SetCookie(w, s.cookie(q.Get("state"), "", -time.Second))
 	}
-	if reason := q.Get("error"); reason != "" {
-		s.server.log.Info("provider refuses a sign-in", "reason", clip(reason))
-		s.fail(w, http.StatusForbidden, "The provider has not let you in.")
+	if !ok || b.Provider != r.PathValue("provider") {
+		s.fail(w, http.StatusBadRequest, "This sign-in has expired, or was begun in another browser. Begin again.")
 		return
 	}
 	a, p := s.server.account(pending.Account), (*config.Provider)(nil)
@@ -168,7 +164,17 @@ func (s *signIns) serveReturn(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, http.StatusNotFound, "There is no such provider.")
 		return
 	}
-	who, err := s.providers.identify(ctx, p, s.redirect(), q.Get("code"), b.Verifier, b.Nonce)
+	if err := s.providers.checkIssuer(ctx, p, q["iss"]); err != nil {
+		s.server.log.Warn("sign-in fails", "account", a.Slug, "provider", p.Name, "error", err)
+		s.fail(w, http.StatusForbidden, "The provider's answer is not good. Begin again.")
+		return
+	}
+	if reason := q.Get("error"); reason != "" {
+		s.server.log.Info("provider refuses a sign-in", "account", a.Slug, "provider", p.Name, "reason", clip(reason))
+		s.fail(w, http.StatusForbidden, "The provider has not let you in.")
+		return
+	}
+	who, err := s.providers.identify(ctx, p, s.redirect(p), q.Get("code"), b.Verifier, b.Nonce)
 	if err != nil {
 		s.server.log.Warn("sign-in fails", "account", a.Slug, "provider", p.Name, "error", err)
 		s.fail(w, http.StatusForbidden, "The provider's answer is not good. Begin again.")
@@ -190,8 +196,11 @@ func (s *signIns) serveReturn(w http.ResponseWriter, r *http.Request) {
 
 // take ends a pending sign-in, which must come from the browser that began it.
 func (s *signIns) take(ctx context.Context, r *http.Request, state string, now time.Time) (p store.PendingSignIn, b begun, ok bool) {
-	cookie, err := r.Cookie(s.cookie("", 0).Name)
-	if err != nil || state == "" || len(state) > maxAttribute {
+	if state == "" || len(state) > maxAttribute {
+		return p, b, false
+	}
+	cookie, err := r.Cookie(s.cookieName(state))
+	if err != nil {
 		return p, b, false
 	}
 	if p, err = s.server.store.TakeSignIn(ctx, state, now); err != nil {
@@ -224,12 +233,15 @@ func (s *signIns) admit(ctx context.Context, a *config.Account, who store.Identi
 	actor := actorOf(&person)
 	s.server.driver.do(func(m *portal.Portal, now time.Time) { m.HandleActor(person.ID, actor, true, now) })
 	until = now.Add(a.SessionLifetime)
-	_, text, err = s.server.store.CreateToken(ctx, store.TokenOrder{
+	_, text, ended, err := s.server.store.CreateSession(ctx, store.TokenOrder{
 		Account: a.ID, Kind: store.ClientToken, Subject: person.ID, Name: "sign-in", Provider: who.Provider,
 		CreatedBy: clip(person.Name), Expires: until,
 	}, now)
+	for _, id := range ended {
+		s.server.tokenGone(id)
+	}
 	if err == nil {
-		s.server.log.Info("person signed in", "account", a.Slug, "person", person.ID)
+		s.server.log.Info("person signed in", "account", a.Slug, "person", person.ID, "ended", len(ended))
 	}
 	return text, until, err
 }
@@ -247,17 +259,9 @@ func (s *signIns) find(slug, provider string) (*config.Account, *config.Provider
 	return a, &a.Providers[i]
 }
 
-func (s *signIns) redirect() string { return s.server.options.URL.JoinPath(callbackPath).String() }
-
-// cookie is only sent to us, only when a person comes back, and not seen by scripts.
-func (s *signIns) cookie(value string, age time.Duration) *http.Cookie {
-	c := &http.Cookie{
-		Name: cookieName, Value: value, Path: cookiePath, MaxAge: int(age / time.Second), HttpOnly: true, SameSite: http.SameSiteLaxMode,
-	}
-	if s.server.options.URL.Scheme == "https" {
-		c.Name, c.Path, c.Secure = cookiePrefix+cookieName, "/", true
-	}
-	return c
+// redirect is where p sends people back to.
+func (s *signIns) redirect(p *config.Provider) string {
+	return s.server.options.URL.JoinPath(callbackPath, url.PathEscape(p.ID)).String()
 }
 
 func (s *signIns) fail(w http.ResponseWriter, status int, what string) {

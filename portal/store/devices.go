@@ -63,7 +63,7 @@ const maxAttributes = 24
 const deviceColumns = "account, id, kind, owner, external_id, name, public_key, psk_base, ipv4, ipv6, verified, attributes, created, seen"
 
 // ConnectDevice finds the device that n comes from and notes its news, or makes it: with an id,
-// addresses and a PSKBase of its own. ErrFull if the account has no room for it.
+// addresses and a PSKBase of its own. ErrFull if the account or the owner has no room for it.
 func (s *Store) ConnectDevice(ctx context.Context, n DeviceNews, now time.Time) (d Device, created bool, err error) {
 	if err := n.check(); err != nil {
 		return d, false, err
@@ -89,7 +89,7 @@ func (s *Store) ConnectDevice(ctx context.Context, n DeviceNews, now time.Time) 
 }
 
 func (s *Store) newDevice(t *tx, n DeviceNews, now time.Time) (d Device, err error) {
-	if err := t.room(n.Account, "devices", s.limits.Devices); err != nil {
+	if err := first(t.room(n.Account, "devices", s.limits.Devices), s.ownerRoom(t, &n.DeviceKey)); err != nil {
 		return d, err
 	}
 	d = Device{
@@ -117,6 +117,22 @@ func (s *Store) newDevice(t *tx, n DeviceNews, now time.Time) (d Device, err err
 	return d, t.exec("INSERT INTO devices ("+deviceColumns+") VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
 		d.Account, d.ID, d.Kind, d.Owner, d.ExternalID, d.Name, d.PublicKey[:], d.PSKBase[:],
 		d.IPv4.String(), d.IPv6.String(), d.Verified, attributes, ms(d.Created), ms(d.Seen))
+}
+
+// ownerRoom returns ErrFull unless the owner of k may have one more device.
+func (s *Store) ownerRoom(t *tx, k *DeviceKey) error {
+	var n int64
+	var person bool
+	err := t.row(`SELECT coalesce((SELECT n FROM owners WHERE account = ?1 AND kind = ?2 AND owner = ?3), 0),
+		EXISTS (SELECT 1 FROM people WHERE account = ?1 AND id = ?3)`, k.Account, k.Kind, k.Owner).Scan(&n, &person)
+	limit := s.limits.OwnerDevices
+	if person {
+		limit = s.limits.PersonDevices
+	}
+	if err == nil && n >= limit {
+		err = fmt.Errorf("%w: %d devices of one owner", ErrFull, n)
+	}
+	return err
 }
 
 func deviceByKey(t *tx, k DeviceKey) (Device, error) {

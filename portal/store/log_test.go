@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // setSync replaces what the writer does after a commit; it is the writer's.
@@ -19,7 +22,22 @@ func setSync(t *testing.T, s *Store, sync func(real func() error) error) {
 	}))
 }
 
-// A write is confirmed after its log has been synced, and once for all that share a transaction.
+// crashed copies the database and its log as a crash at this moment would leave them at best, and returns
+// the copy's path. Another process copies: SQLite's locks end when this one closes a file of theirs.
+func crashed(t *testing.T, s *Store) string {
+	t.Helper()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "portal.db")
+	for from, to := range map[string]string{s.path: path, s.logPath(): path + "-wal"} {
+		if out, err := exec.CommandContext(t.Context(), "cp", from, to).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	return path
+}
+
+// A write is confirmed after its log has been synced, and once for all that share a transaction. What is
+// synced has the write.
 func TestWritesAreConfirmedAfterTheSync(t *testing.T) {
 	s := open(t, Options{})
 	var synced atomic.Int64
@@ -33,14 +51,24 @@ func TestWritesAreConfirmedAfterTheSync(t *testing.T) {
 	})
 	written := make(chan error, 1)
 	go func() { written <- s.PutSetting(context.Background(), "acme", "x", nil) }()
-	<-entered
+	select {
+	case <-entered:
+	case err := <-written:
+		t.Fatalf("confirmed without a sync: %v", err)
+	}
 	select {
 	case err := <-written:
 		t.Errorf("confirmed before the sync: %v", err)
 	default:
 	}
+	path := crashed(t, s)
 	close(leave)
 	check(t, <-written)
+	revived := must(Open(t.Context(), path, Options{}))(t)
+	defer revived.Close()
+	if _, err := revived.Setting(t.Context(), "acme", "x"); err != nil {
+		t.Errorf("what is synced does not have the write: %v", err)
+	}
 	if n := synced.Load(); n != 2 {
 		t.Errorf("%d syncs", n)
 	}
@@ -75,6 +103,34 @@ func TestAFailedSyncEndsWriting(t *testing.T) {
 	must(s.Setting(t.Context(), "acme", "before"))(t)
 	_, err = s.Setting(t.Context(), "acme", "y")
 	wantErr(t, err, ErrNotFound)
+}
+
+// Unless told otherwise, the store has the kernel put the log on the disk: with a pipe in the log's place,
+// which cannot be synced, nothing is confirmed.
+func TestTheLogIsSyncedByTheKernel(t *testing.T) {
+	s := open(t, Options{})
+	check(t, s.PutSetting(t.Context(), "acme", "before", nil))
+	var pipe [2]int
+	check(t, unix.Pipe2(pipe[:], unix.O_CLOEXEC))
+	defer unix.Close(pipe[0])
+	defer unix.Close(pipe[1])
+	check(t, unix.Dup3(pipe[1], int(s.writer.log.Fd()), unix.O_CLOEXEC))
+	err := s.PutSetting(t.Context(), "acme", "x", nil)
+	wantErr(t, err, ErrUncertain)
+	wantErr(t, err, unix.EINVAL)
+}
+
+// Whoever opens the store may put the log on the disk in another way, which then counts.
+func TestTheLogIsSyncedAsAsked(t *testing.T) {
+	boom := errors.New("boom")
+	var s *Store
+	s = open(t, Options{Sync: func(f *os.File) error {
+		if f.Name() != s.logPath() {
+			t.Errorf("%s is synced", f.Name())
+		}
+		return boom
+	}})
+	wantErr(t, s.PutSetting(t.Context(), "acme", "x", nil), boom)
 }
 
 // A reserved log has its blocks before the first commit, keeps what it has, and does not grow while it is

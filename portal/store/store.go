@@ -27,6 +27,8 @@ type Options struct {
 	// ReserveLog writes the blocks of the log's file at Open, logKept bytes, so that commits are
 	// faster. It is for processes that write for long.
 	ReserveLog bool
+	// Sync puts the log on the disk, fdatasync by default. After an error nothing is written any more.
+	Sync func(log *os.File) error
 	// Rand is the source of ids and secrets, crypto/rand by default.
 	Rand io.Reader
 }
@@ -34,6 +36,11 @@ type Options struct {
 // Limits bound the rows of one account.
 type Limits struct {
 	Devices, Tokens, Authorizations, People, SignIns int64
+	// PersonDevices bounds the clients of one person, OwnerDevices the devices of a service account or
+	// of a site: none of them can take all that the account may have.
+	PersonDevices, OwnerDevices int64
+	// Sessions bounds the sessions of one person, and beside them those that have ended: the oldest go.
+	Sessions int64
 	// FlowLogs and FlowLogBytes bound the ring of flow logs by records and by the sum of their
 	// bodies.
 	FlowLogs, FlowLogBytes int64
@@ -48,6 +55,9 @@ var DefaultLimits = Limits{
 	Authorizations: 1 << 20,
 	People:         1 << 17,
 	SignIns:        10_000,
+	PersonDevices:  256,
+	OwnerDevices:   1 << 14,
+	Sessions:       64,
 	FlowLogs:       1 << 20,
 	FlowLogBytes:   1 << 30,
 }
@@ -94,7 +104,7 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	if err := create(path); err != nil {
 		return nil, fmt.Errorf("create database: %w", err)
 	}
-	if err := s.connect(ctx, o.ReserveLog); err != nil {
+	if err := s.connect(ctx, &o); err != nil {
 		s.disconnect()
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
@@ -116,7 +126,7 @@ func create(path string) error {
 	return syncDir(filepath.Dir(path))
 }
 
-func (s *Store) connect(ctx context.Context, reserve bool) error {
+func (s *Store) connect(ctx context.Context, o *Options) error {
 	var err error
 	if s.writes, err = sql.Open("sqlite", s.dsn(false)); err != nil {
 		return err
@@ -130,7 +140,7 @@ func (s *Store) connect(ctx context.Context, reserve bool) error {
 	}
 	s.reads.SetMaxOpenConns(readers)
 	s.reads.SetMaxIdleConns(readers)
-	if s.writer, err = newWriter(ctx, s.writes, s.logPath(), reserve); err != nil {
+	if s.writer, err = newWriter(ctx, s.writes, s.logPath(), o); err != nil {
 		return err
 	}
 	s.copier = newCheckpointer(s.writes, s.writer)
@@ -183,11 +193,11 @@ func (s *Store) disconnect() error {
 }
 
 // ForeignChanges returns a number that differs from an earlier one of this Store exactly if another
-// process has committed between the two calls. What changed is for the caller to look up.
-func (s *Store) ForeignChanges(ctx context.Context) (int64, error) {
-	return write(ctx, s, func(t *tx) (n int64, err error) {
-		return n, t.row("PRAGMA data_version").Scan(&n)
-	})
+// process has committed between the two calls. What changed is for the caller to look up. It commits
+// nothing.
+func (s *Store) ForeignChanges(ctx context.Context) (n int64, err error) {
+	err = s.writer.aside(ctx, func(t *tx) error { return t.row("PRAGMA data_version").Scan(&n) })
+	return n, err
 }
 
 // Accounts returns the accounts that own anything, at most limit of them after the one named by
@@ -239,6 +249,7 @@ func (l Limits) orDefault() Limits {
 	for _, p := range []struct{ from, to *int64 }{
 		{&l.Devices, &d.Devices}, {&l.Tokens, &d.Tokens}, {&l.Authorizations, &d.Authorizations},
 		{&l.People, &d.People}, {&l.SignIns, &d.SignIns},
+		{&l.PersonDevices, &d.PersonDevices}, {&l.OwnerDevices, &d.OwnerDevices}, {&l.Sessions, &d.Sessions},
 		{&l.FlowLogs, &d.FlowLogs}, {&l.FlowLogBytes, &d.FlowLogBytes},
 	} {
 		if *p.from > 0 {

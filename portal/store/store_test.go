@@ -188,6 +188,16 @@ func TestForeignChangesAreNoticedAndOwnOnesAreNot(t *testing.T) {
 	if now := must(s.ForeignChanges(t.Context()))(t); now == before {
 		t.Error("a foreign write is not noticed")
 	}
+	groups := s.Stats().Groups
+	for range 10 {
+		must(s.ForeignChanges(t.Context()))(t)
+	}
+	if n := s.Stats().Groups - groups; n > 0 {
+		t.Errorf("looking has taken %d transactions", n)
+	}
+	check(t, s.Close())
+	_, err := s.ForeignChanges(t.Context())
+	wantErr(t, err, ErrClosed)
 }
 
 func TestAccountsSeeOnlyTheirOwn(t *testing.T) {

@@ -106,7 +106,12 @@ const (
 // salted hash. The text starts with a dot and has no white space:
 //
 //	. firelane_<kind>_ base64url(id 16 bytes ‖ secret 32 bytes)
-func (s *Store) CreateToken(ctx context.Context, o TokenOrder, now time.Time) (k Token, text string, err error) {
+func (s *Store) CreateToken(ctx context.Context, o TokenOrder, now time.Time) (Token, string, error) {
+	return s.createToken(ctx, o, now, func(*tx) error { return nil })
+}
+
+// createToken is CreateToken with something to do before, in the same transaction.
+func (s *Store) createToken(ctx context.Context, o TokenOrder, now time.Time, before func(*tx) error) (k Token, text string, err error) {
 	if err := o.check(); err != nil {
 		return k, "", err
 	}
@@ -121,6 +126,9 @@ func (s *Store) CreateToken(ctx context.Context, o TokenOrder, now time.Time) (k
 	}
 	hash := hashToken(o.Nonce, body[idBytes:], salt)
 	_, err = write(ctx, s, func(t *tx) (struct{}, error) {
+		if err := before(t); err != nil {
+			return struct{}{}, err
+		}
 		if err := t.room(k.Account, "tokens", s.limits.Tokens); err != nil {
 			return struct{}{}, err
 		}

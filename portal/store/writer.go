@@ -39,6 +39,8 @@ type writer struct {
 	closing sync.RWMutex
 	closed  bool
 	done    chan error
+	// ended is closed when nothing is taken any more, neither from queue nor from between.
+	ended chan struct{}
 }
 
 // request is one write on its way through the writer.
@@ -58,23 +60,28 @@ const (
 	withdrawn
 )
 
-func newWriter(ctx context.Context, db *sql.DB, log string, reserve bool) (*writer, error) {
+func newWriter(ctx context.Context, db *sql.DB, log string, o *Options) (*writer, error) {
 	c, err := db.Conn(ctx)
 	if err != nil {
 		return nil, err
 	}
-	f, err := openLog(ctx, c, log, reserve)
+	f, err := openLog(ctx, c, log, o.ReserveLog)
 	if err != nil {
 		return nil, errors.Join(err, c.Close())
+	}
+	syncLog := o.Sync
+	if syncLog == nil {
+		syncLog = syncData
 	}
 	w := &writer{
 		queue:   make(chan *request, maxQueued),
 		between: make(chan func(*tx)),
 		conn:    c,
 		log:     f,
-		sync:    func() error { return syncData(f) },
+		sync:    func() error { return syncLog(f) },
 		tx:      tx{conn: c, prepared: map[string]*sql.Stmt{}},
 		done:    make(chan error, 1),
+		ended:   make(chan struct{}),
 	}
 	go func() { w.done <- w.run() }()
 	return w, nil
@@ -139,6 +146,7 @@ func (w *writer) stop() error {
 }
 
 func (w *writer) run() error {
+	defer close(w.ended)
 	for {
 		select {
 		case do := <-w.between:
@@ -171,13 +179,20 @@ func (w *writer) carryOutGroup(first *request) {
 // restartLog copies what is left of the log into the database, so that the next commit starts the
 // log anew. It never waits for readers; with one in the way the log goes on.
 func (w *writer) restartLog(ctx context.Context) error {
+	return w.aside(ctx, func(t *tx) error {
+		var busy, pages, copied int
+		return t.row("PRAGMA wal_checkpoint(PASSIVE)").Scan(&busy, &pages, &copied)
+	})
+}
+
+// aside has the writer carry out do between two transactions, without one.
+func (w *writer) aside(ctx context.Context, do func(*tx) error) error {
 	done := make(chan error, 1)
 	select {
-	case w.between <- func(t *tx) {
-		var busy, pages, copied int
-		done <- t.row("PRAGMA wal_checkpoint(PASSIVE)").Scan(&busy, &pages, &copied)
-	}:
+	case w.between <- func(t *tx) { done <- do(t) }:
 		return <-done
+	case <-w.ended:
+		return ErrClosed
 	case <-ctx.Done():
 		return ctx.Err()
 	}

@@ -182,14 +182,15 @@ func encode(known []kind, r Role, d Dialect, m Message) (Frame, error) {
 	if i < 0 || !known[i].is(m) {
 		return Frame{}, fmt.Errorf("message %T is not for this role and direction", m)
 	}
-	payload, err := marshal(m)
-	if err == nil {
-		err = check(m)
-	}
+	missing := ""
+	payload, err := marshalMessage(m, func(payload []byte) error {
+		missing = required(payload, known[i].required...)
+		return check(m)
+	})
 	if err != nil {
 		return Frame{}, fmt.Errorf("message %s: %w", m.Event(), err)
 	}
-	if missing := required(payload, known[i].required...); missing != "" {
+	if missing != "" {
 		return Frame{}, &FieldError{Event: m.Event(), Field: missing}
 	}
 	event := m.Event()

@@ -46,5 +46,6 @@
 // dialled rather than replaced by 443; a relay entry of an unknown type is left out rather than
 // condemning its message; a join is accepted whatever its response holds; a Retry-After is
 // followed for a day at most. The exchange of devices before 1.4 (prepare_connection and its
-// kin) is Unknown, and keys named gateway_group are read but never written.
+// kin) is Unknown. Keys named gateway_group are read, and written where LegacyNames asks for them:
+// to clients that do not know the present ones.
 package signal

@@ -121,21 +121,22 @@ func (f Frame) DeviceText() []byte {
 
 // PortalText returns f as the portal writes it: all four keys in the order of the alphabet.
 func (f Frame) PortalText() []byte {
-	b := appendKey(nil, '{', "event", quote(f.Event))
+	b := make([]byte, 0, len(f.Payload)+len(f.Event)+len(f.Topic)+maxRef+len(`{"event":"","payload":null,"ref":,"topic":""}`))
+	b = appendKey(b, '{', "event", quote(f.Event))
 	b = appendKey(b, ',', "payload", f.payload())
 	b = appendKey(b, ',', "ref", f.Ref.String())
 	b = appendKey(b, ',', "topic", quote(f.Topic))
 	return append(b, '}')
 }
 
-func (f Frame) payload() string {
+func (f Frame) payload() []byte {
 	if len(f.Payload) == 0 {
-		return "null"
+		return []byte("null")
 	}
-	return string(f.Payload)
+	return f.Payload
 }
 
-func appendKey(b []byte, sep byte, key, value string) []byte {
+func appendKey[T string | []byte](b []byte, sep byte, key string, value T) []byte {
 	b = append(b, sep, '"')
 	b = append(b, key...)
 	b = append(b, '"', ':')
@@ -164,6 +165,8 @@ const (
 	ReasonUnknownMessage = "unknown_message"
 	ReasonInvalidRef     = "invalid_ref"
 	ReasonTokenExpired   = "token_expired"
+	// ReasonInvalidVersion refuses the join of a device that is too old, or too new.
+	ReasonInvalidVersion = "invalid_version"
 )
 
 // Frame returns the reply to the frame with this topic and ref. The response of a success is an

@@ -150,7 +150,7 @@ func goldenClient(t testing.TB, token Secret) []golden {
 		{RoleClient, false, CandidatesFromGateway{gatewayID, candidates}, g},
 		{RoleClient, false, InvalidFromGateway{gatewayID, candidates}, g},
 		{RoleClient, false, AuthorizationCreated{
-			resourceID, siteID, gatewayID, gatewayKey, addr4("100.70.3.4"), addr6("fd00:2021:1111::a:1"), psk(t), clientICE, gatewayICE, false, token,
+			resourceID, siteID, gatewayID, gatewayKey, addr4("100.70.3.4"), addr6("fd00:2021:1111::a:1"), psk(t), clientICE, gatewayICE, false, token, false,
 		}, `{"resource_id":` + res + `,"site_id":"99999999-9999-4999-8999-999999999999",` +
 			`"gateway_id":"22222222-2222-4222-8222-222222222222","gateway_public_key":"ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8=",` +
 			`"gateway_ipv4":"100.70.3.4","gateway_ipv6":"fd00:2021:1111::a:1","preshared_key":"nf/zxFPO6UthXqXx5mQvtNZLT0cwCJiO6nYyJhnspc4=",` +

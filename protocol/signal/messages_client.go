@@ -52,6 +52,8 @@ type (
 		GatewayICE       ICECredentials `json:"gateway_ice_credentials"`
 		UseICEless       bool           `json:"use_iceless"`
 		IngestToken      Secret         `json:"flow_logs_ingest_token"`
+		// LegacyNames is as in ClientResource.
+		LegacyNames bool `json:"-"`
 	}
 	// AuthorizationFailed answers a RequestAuthorization.
 	AuthorizationFailed struct {
@@ -204,6 +206,19 @@ func (m *ResourceDeleted) UnmarshalJSON(b []byte) error {
 		return &FieldError{Field: "payload"}
 	}
 	return json.Unmarshal(b, &m.ID)
+}
+
+// MarshalJSON writes the site under one of its names.
+func (m AuthorizationCreated) MarshalJSON() ([]byte, error) {
+	type present AuthorizationCreated
+	if !m.LegacyNames {
+		return marshal(present(m))
+	}
+	return marshal(struct {
+		present
+		SiteID *ID `json:"site_id,omitempty"` // takes the place of the present one
+		Group  ID  `json:"gateway_group_id"`
+	}{present: present(m), Group: m.SiteID})
 }
 
 // UnmarshalJSON also reads the older name of the site.

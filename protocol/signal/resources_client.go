@@ -29,6 +29,10 @@ type ClientResource struct {
 	Filters            List[Filter]
 	CanBeDisabled      bool
 	Devices            List[PoolDevice]
+	// LegacyNames writes the sites as clients before headless 1.5.6 read them. It is never on the wire.
+	LegacyNames bool
+	// texts are what Prepared has written.
+	texts *resourceTexts
 }
 
 // PoolDevice is a member of a static device pool.
@@ -55,6 +59,9 @@ type clientResourceText struct {
 
 // MarshalJSON writes exactly the fields of the resource's type.
 func (r ClientResource) MarshalJSON() ([]byte, error) {
+	if r.texts != nil {
+		return r.texts.of(r.LegacyNames), nil
+	}
 	if err := r.check(); err != nil {
 		return nil, err
 	}
@@ -77,6 +84,9 @@ func (r ClientResource) MarshalJSON() ([]byte, error) {
 		t.Devices = &r.Devices
 	case DynamicPool:
 		t.Address = &r.Address
+	}
+	if r.LegacyNames {
+		t.Sites, t.GatewayGroups = nil, t.Sites
 	}
 	return marshal(t)
 }
