@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/firelane/firelane/bench/load"
+	"github.com/firelane/firelane/bench/module"
 	"github.com/firelane/firelane/bench/report"
 	"github.com/firelane/firelane/bench/topology"
 )
@@ -23,7 +24,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestEveryKindOfRowIsMeasured(t *testing.T) {
-	root, err := moduleRoot(t.Context())
+	root, err := module.Root(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

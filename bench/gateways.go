@@ -1,13 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"os/exec"
 	"path/filepath"
 	"strings"
 
+	"github.com/firelane/firelane/bench/module"
 	"github.com/firelane/firelane/bench/report"
 	"github.com/firelane/firelane/bench/topology"
 )
@@ -46,7 +45,7 @@ func contenderNamed(name string) (contender, error) {
 // build compiles the contender into dir and returns how to run it.
 func (c contender) build(ctx context.Context, root, dir string) (topology.Command, error) {
 	bin := filepath.Join(dir, c.name)
-	if _, err := goTool(ctx, root, "build", "-o", bin, c.pkg); err != nil {
+	if _, err := module.Go(ctx, root, "build", "-o", bin, c.pkg); err != nil {
 		return topology.Command{}, err
 	}
 	return topology.Command{Name: c.name, Argv: append([]string{bin}, c.args...)}, nil
@@ -57,20 +56,8 @@ func (c contender) version(ctx context.Context, root string) (report.Version, er
 	if c.module == "" {
 		return report.Version{Name: c.name, Version: "this work tree"}, nil
 	}
-	out, err := goTool(ctx, root, "list", "-m", "-f", "{{.Version}}", c.module)
+	out, err := module.Go(ctx, root, "list", "-m", "-f", "{{.Version}}", c.module)
 	return report.Version{Name: c.name, Version: c.module + " " + strings.TrimSpace(string(out))}, err
-}
-
-// goTool runs the go command in the module's root.
-func goTool(ctx context.Context, root string, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, "go", args...)
-	var stderr bytes.Buffer
-	cmd.Dir, cmd.Stderr = root, &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return out, fmt.Errorf("go %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(stderr.Bytes()))
-	}
-	return out, nil
 }
 
 const (

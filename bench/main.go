@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/firelane/firelane/bench/load"
+	"github.com/firelane/firelane/bench/module"
 	"github.com/firelane/firelane/bench/report"
 	"github.com/firelane/firelane/bench/sample"
 	"github.com/firelane/firelane/bench/topology"
@@ -120,7 +121,7 @@ func (o *options) main(ctx context.Context) error {
 	if err := prerequisites(); err != nil {
 		return err
 	}
-	root, err := moduleRoot(ctx)
+	root, err := module.Root(ctx)
 	if err != nil {
 		return err
 	}
@@ -234,17 +235,4 @@ func (o *options) describe(ctx context.Context, root string) (*report.Run, error
 		r.Gateways = append(r.Gateways, v)
 	}
 	return r, nil
-}
-
-// moduleRoot is the folder of go.mod, from wherever in the module this is run.
-func moduleRoot(ctx context.Context) (string, error) {
-	out, err := goTool(ctx, "", "env", "GOMOD")
-	if err != nil {
-		return "", err
-	}
-	mod := strings.TrimSpace(string(out))
-	if mod == "" || mod == os.DevNull {
-		return "", errors.New("run it inside the firelane module")
-	}
-	return filepath.Dir(mod), nil
 }

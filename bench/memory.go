@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/firelane/firelane/bench/module"
 	"github.com/firelane/firelane/bench/report"
 )
 
@@ -25,7 +26,7 @@ var stages = []struct {
 func inMemory(ctx context.Context, root string) (all []report.Benchmark, err error) {
 	for _, s := range stages {
 		args := append([]string{"test", "-run", "^$", "-bench", s.benchmarks, "-benchmem", "-benchtime", "200ms"}, s.pkgs...)
-		out, failure := goTool(ctx, root, args...)
+		out, failure := module.Go(ctx, root, args...)
 		if failure != nil {
 			failure = fmt.Errorf("%w %s", failure, strings.Join(failed.FindAllString(string(out), -1), "; "))
 		}

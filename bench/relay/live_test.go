@@ -4,13 +4,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/firelane/firelane/bench/module"
 	"github.com/firelane/firelane/bench/relay/traffic"
 )
 
 // Every relay carries trains and single datagrams both ways, unaltered, and serves a crowd; the
 // figures say so.
 func TestEveryRelayCarriesTheLoad(t *testing.T) {
-	root, err := moduleRoot(t.Context())
+	root, err := module.Root(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

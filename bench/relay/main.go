@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/firelane/firelane/bench/module"
 	"github.com/firelane/firelane/bench/sample"
 )
 
@@ -102,7 +103,7 @@ func (o *options) main(ctx context.Context) error {
 	if os.Geteuid() != 0 {
 		return errors.New("network namespaces need root: run it with sudo")
 	}
-	root, err := moduleRoot(ctx)
+	root, err := module.Root(ctx)
 	if err != nil {
 		return err
 	}
@@ -219,19 +220,6 @@ func (o *options) write(r *Report, root string) error {
 }
 
 func (o *options) json() string { return filepath.Join(o.out, "relay.json") }
-
-// moduleRoot is the folder of go.mod, from wherever in the module this is run.
-func moduleRoot(ctx context.Context) (string, error) {
-	out, err := goTool(ctx, "", "env", "GOMOD")
-	if err != nil {
-		return "", err
-	}
-	mod := strings.TrimSpace(string(out))
-	if mod == "" || mod == os.DevNull {
-		return "", errors.New("run it inside the firelane module")
-	}
-	return filepath.Dir(mod), nil
-}
 
 // raiseDescriptors gives relays room for the sockets of a crowd, as far as permitted; they inherit
 // the limit.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -11,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/firelane/firelane/bench/module"
 	"github.com/firelane/firelane/bench/topology"
 )
 
@@ -43,7 +43,7 @@ var contenders = []contender{
 		return "turnserver " + first + "; a relay thread for each core, UDP only, no log, no statistics", err
 	}},
 	{name: "pion", pkg: "./bench/relay/pion", argv: pionArgv, version: func(ctx context.Context, root string) (string, error) {
-		out, err := goTool(ctx, root, "list", "-m", "-f", "{{.Path}} {{.Version}}", "github.com/pion/turn/v4")
+		out, err := module.Go(ctx, root, "list", "-m", "-f", "{{.Path}} {{.Version}}", "github.com/pion/turn/v4")
 		return strings.TrimSpace(string(out)) + "; a listening socket for each core (SO_REUSEPORT)", err
 	}},
 	{name: bare, pkg: "./bench/relay/bare", argv: bareArgv, bound: true, version: func(context.Context, string) (string, error) {
@@ -99,7 +99,7 @@ func (c contender) build(ctx context.Context, root, dir string) (b built, err er
 	program := turnserver
 	if c.pkg != "" {
 		program = filepath.Join(dir, "relay-"+c.name)
-		if _, err := goTool(ctx, root, "build", "-o", program, c.pkg); err != nil {
+		if _, err := module.Go(ctx, root, "build", "-o", program, c.pkg); err != nil {
 			return b, err
 		}
 	} else if program, err = exec.LookPath(program); err != nil {
@@ -110,18 +110,6 @@ func (c contender) build(ctx context.Context, root, dir string) (b built, err er
 	}
 	b.what, err = c.version(ctx, root)
 	return b, err
-}
-
-// goTool runs the go command in the module's root.
-func goTool(ctx context.Context, root string, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, "go", args...)
-	var stderr bytes.Buffer
-	cmd.Dir, cmd.Stderr = root, &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return out, fmt.Errorf("go %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(stderr.Bytes()))
-	}
-	return out, nil
 }
 
 // relayed is the address of relayed ports, on the peers' side of the relay.
