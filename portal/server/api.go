@@ -18,7 +18,8 @@ import (
 const (
 	// ReadScope may look at everything of its account.
 	ReadScope = "read"
-	// WriteScope may also make and revoke tokens, and change devices and people.
+	// WriteScope may also make and revoke tokens, and change devices and people; for the portal as a
+	// whole, also take backups.
 	WriteScope = "write"
 )
 
@@ -51,7 +52,7 @@ func caller(ctx context.Context) store.Token {
 // apiRoutes registers all operations; the OpenAPI document is made from the same registrations.
 func (s *Server) apiRoutes(mux *http.ServeMux) {
 	c := huma.DefaultConfig("firelane portal", apiVersion)
-	c.Info.Description = "Live state and tokens of one account, that of the token in the Authorization header; or, with a token for the portal as a whole, the tokens of relays."
+	c.Info.Description = "Live state and tokens of one account, that of the token in the Authorization header; or, with a token for the portal as a whole, the tokens of relays, and backups."
 	c.OpenAPIPath, c.DocsPath, c.SchemasPath, c.CreateHooks = openAPIPath, "", "", nil
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"token": {Type: "http", Scheme: "bearer", Description: "Made by: firelane portal token create --api read; for the portal as a whole, with --portal."},
@@ -64,6 +65,7 @@ func (s *Server) apiRoutes(mux *http.ServeMux) {
 	a.registerTokens(h)
 	a.registerChanges(h)
 	a.registerPolicy(h)
+	a.registerBackup(h)
 }
 
 // enter lets tokens of the API in.

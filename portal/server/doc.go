@@ -34,5 +34,5 @@
 // X-Forwarded-For only if a configured proxy says so. Where a client is, is taken from such a proxy's
 // headers only if GeoHeaders says that the proxy overwrites them. What is listed belongs to the account
 // of the token that asks; relays, which serve all accounts, are listed without their secrets, and their
-// tokens take a token of the API for the portal as a whole. No token, key or address is logged above debug.
+// tokens take a token of the API for the portal as a whole, as a backup of all of it does. No token, key or address is logged above debug.
 package server

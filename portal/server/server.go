@@ -81,6 +81,8 @@ type Server struct {
 	uses      uses
 	// parsing has a place for each policy file that is being read for the API.
 	parsing chan struct{}
+	// backups has a place for the backup that is taken over the API.
+	backups backups
 	// sockets are the shares of websockets, by the address of the device; conns those of TCP
 	// connections, by that of the peer.
 	sockets, conns *shares
@@ -152,6 +154,9 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 	}
 	if s.lock, err = lockData(o.Data); err != nil {
 		return nil, err
+	}
+	if err = removeBackup(o.Data); err != nil {
+		return nil, errors.Join(fmt.Errorf("remove what is left of a backup: %w", err), s.lock.Close())
 	}
 	if s.store, err = store.Open(ctx, DatabasePath(o.Data), store.Options{ReserveLog: true, Sync: o.sync}); err != nil {
 		return nil, errors.Join(err, s.lock.Close())
@@ -275,6 +280,7 @@ func (s *Server) shutdown(server *http.Server) {
 	if err := server.Shutdown(ctx); err != nil {
 		server.Close()
 	}
+	s.backups.close()
 	channels.Wait()
 	s.driver.close()
 }
@@ -283,6 +289,7 @@ func (s *Server) shutdown(server *http.Server) {
 func (s *Server) Close() error {
 	var err error
 	s.serveOnce.Do(func() {
+		s.backups.close()
 		s.driver.close()
 		err = s.closeStore()
 	})
